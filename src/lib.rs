@@ -1,0 +1,3 @@
+//! walrelay: from a PostgreSQL outbox table to Redis Streams, each committed event exactly once.
+pub mod error;
+pub mod lsn;
