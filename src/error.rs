@@ -72,10 +72,7 @@ impl Error {
 
     /// The failure underneath; printed behind a colon.
     #[must_use]
-    pub fn because(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -107,7 +104,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         let mut said = self.what.clone();
-        let mut cause = self.source.as_deref().map(|source| source as &dyn std::error::Error);
+        let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let text = error.to_string();
             // Many libraries print their source inside their own text: say each thing once.
@@ -123,7 +120,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        match &self.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
     }
 }
 

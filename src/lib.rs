@@ -1,3 +1,5 @@
 //! walrelay: from a PostgreSQL outbox table to Redis Streams, each committed event exactly once.
+
+pub mod config;
 pub mod error;
 pub mod lsn;

@@ -90,10 +90,29 @@ pub struct Position {
 impl Position {
     /// Before every event.
     pub const START: Self = Self { commit_lsn: Lsn::NONE, ordinal: 0 };
+    /// Length of the text, always.
+    pub const TEXT_BYTES: usize = 25;
+
+    /// Writes the text into `room` without allocating: 16 hex digits, `-`, 8 hex digits. Fixed width,
+    /// so that strings sort as positions do.
+    pub fn write(self, room: &mut [u8; Self::TEXT_BYTES]) -> &[u8] {
+        let digit = |nibble: u64| {
+            // A nibble is below 16: the fallback is never taken.
+            char::from_digit(u32::try_from(nibble & 0xF).unwrap_or(0), 16)
+                .map_or(b'0', |digit| u8::try_from(digit).unwrap_or(b'0'))
+        };
+        let (lsn, rest) = room.split_at_mut(16);
+        for (place, byte) in lsn.iter_mut().rev().enumerate() {
+            *byte = digit(self.commit_lsn.0 >> (4 * place));
+        }
+        for (place, byte) in rest.iter_mut().rev().enumerate() {
+            *byte = if place == 8 { b'-' } else { digit(u64::from(self.ordinal) >> (4 * place)) };
+        }
+        room
+    }
 }
 
 impl fmt::Display for Position {
-    /// 16 hex digits, `-`, 8 hex digits: fixed width, so that strings sort as positions do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:08x}", self.commit_lsn.as_u64(), self.ordinal)
     }
@@ -166,6 +185,8 @@ mod tests {
             let (a, b) = (position(a), position(b));
             prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
             prop_assert_eq!(a.to_string().parse(), Ok(a));
+            let (mut room, text) = ([0; Position::TEXT_BYTES], a.to_string());
+            prop_assert_eq!(a.write(&mut room), text.as_bytes());
         }
     }
 }

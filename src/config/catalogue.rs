@@ -1,0 +1,327 @@
+//! Every setting, defined once: name, default, what is allowed, and what it does.
+//!
+//! `walrelay config`, the messages about wrong values and the README's table come from this list (a test
+//! compares the last), so they cannot drift apart.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::values;
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A PostgreSQL URL.
+    DatabaseUrl,
+    /// A Redis URL.
+    RedisUrl,
+    /// A slot's name.
+    SlotName,
+    /// A name of PostgreSQL's.
+    Identifier,
+    /// A table with its schema.
+    Table,
+    /// A stream's name.
+    StreamName,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// True or false.
+    Switch,
+    /// A whole number between these.
+    Count(u64, u64),
+    /// A whole number between these, or `off`.
+    CountOrOff(u64, u64),
+    /// Bytes between these.
+    Size(u64, u64),
+    /// Milliseconds between these.
+    Duration(u64, u64),
+    /// An IP address.
+    Address,
+}
+
+impl fmt::Display for Kind {
+    /// What is allowed, as it stands in messages and in the README.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DatabaseUrl => f.write_str("postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+            Self::RedisUrl => {
+                f.write_str("redis://USER:PASSWORD@HOST:PORT/DB, rediss:// or unix://")
+            }
+            Self::SlotName => f.write_str("1 to 63 of a-z, 0-9 and _"),
+            Self::Identifier => f.write_str("1 to 63 bytes"),
+            Self::Table => f.write_str("SCHEMA.TABLE"),
+            Self::StreamName => f.write_str("1 to 512 bytes without spaces"),
+            Self::Word(words) => f.write_str(&words.join(", ")),
+            Self::Switch => f.write_str("true or false"),
+            Self::Count(min, max) => write!(f, "{min} to {max}"),
+            Self::CountOrOff(min, max) => write!(f, "off, or {min} to {max}"),
+            Self::Size(min, max) => {
+                write!(f, "{} to {}", values::size_text(*min), values::size_text(*max))
+            }
+            Self::Duration(min, max) => {
+                let text = |millis| values::duration_text(Duration::from_millis(millis));
+                write!(f, "{} to {}", text(*min), text(*max))
+            }
+            Self::Address => f.write_str("an IP address"),
+        }
+    }
+}
+
+/// Where a value comes from when nobody sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This.
+    Value(&'static str),
+    /// Nowhere: it must be set.
+    Required,
+    /// From another setting; in words.
+    Derived(&'static str),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name in the file; `RELAY_` and this in capitals in the environment.
+    pub name: &'static str,
+    /// Without being set.
+    pub fallback: Fallback,
+    /// What is allowed.
+    pub kind: Kind,
+    /// What it does, in a sentence.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// Whether its value must never be shown whole.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::DatabaseUrl | Kind::RedisUrl)
+    }
+
+    /// Its name in the environment.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("RELAY_{}", self.name.to_ascii_uppercase())
+    }
+}
+
+const fn setting(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Setting {
+    Setting { name, fallback: Fallback::Value(default), kind, help }
+}
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// All of them, in the order in which they are shown.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "database_url",
+        fallback: Fallback::Required,
+        kind: Kind::DatabaseUrl,
+        help: "PostgreSQL; `postgresql+asyncpg://` and the like are understood. sslmode: disable, prefer (default), \
+               no-verify, verify-ca, verify-full; require means verify-full",
+    },
+    Setting {
+        name: "redis_url",
+        fallback: Fallback::Required,
+        kind: Kind::RedisUrl,
+        help: "Redis or Valkey, a primary",
+    },
+    setting(
+        "slot_name",
+        "walrelay",
+        Kind::SlotName,
+        "The replication slot; one relay leads per slot",
+    ),
+    setting(
+        "publication_name",
+        "walrelay",
+        Kind::Identifier,
+        "The publication that covers the outbox",
+    ),
+    setting("outbox_table", "identity.outbox", Kind::Table, "The outbox"),
+    setting(
+        "stream_name",
+        "identity.user.v1",
+        Kind::StreamName,
+        "The stream of rows whose topic is NULL",
+    ),
+    Setting {
+        name: "dlq_stream_name",
+        fallback: Fallback::Derived("<stream_name>.dlq"),
+        kind: Kind::StreamName,
+        help: "The dead letter stream. No effect in this version, which stops at an event it cannot publish",
+    },
+    setting(
+        "entry_format",
+        "fields",
+        Kind::Word(&["fields", "json", "cloudevents"]),
+        "How an entry is written: a field per value, or one field `data` with JSON",
+    ),
+    setting(
+        "stream_maxlen",
+        "off",
+        Kind::CountOrOff(1, 1_000_000_000_000),
+        "Trim each stream to about so many entries, also those that no consumer has read yet",
+    ),
+    setting(
+        "after_publish",
+        "mark",
+        Kind::Word(&["mark", "delete", "keep"]),
+        "What happens to a row once its entry is safe: published = true, DELETE, or nothing",
+    ),
+    setting(
+        "durability",
+        "fsync",
+        Kind::Word(&["memory", "fsync"]),
+        "When an entry counts as safe: when Redis has answered, or when its append-only file is on disk too",
+    ),
+    setting("auto_create", "true", Kind::Switch, "Create a missing publication or slot at start"),
+    setting("batch_size", "256", Kind::Count(1, 4096), "Most events in one script call"),
+    setting(
+        "batch_bytes",
+        "1MiB",
+        Kind::Size(KIB, 64 * MIB),
+        "About the most bytes in one script call",
+    ),
+    setting(
+        "batches_in_flight",
+        "4",
+        Kind::Count(1, 32),
+        "Most unanswered script calls per stream",
+    ),
+    setting(
+        "max_event_bytes",
+        "16MiB",
+        Kind::Size(KIB, 512 * MIB),
+        "A larger event stops the relay; Redis itself refuses values over 512 MB",
+    ),
+    setting(
+        "feedback_interval",
+        "1s",
+        Kind::Duration(10, 60 * SECOND),
+        "How often the slot is told what may be forgotten; never less than 4 times per wal_sender_timeout",
+    ),
+    setting("connect_timeout", "10s", Kind::Duration(100, HOUR), "Longest wait for a connection"),
+    setting(
+        "redis_timeout",
+        "10s",
+        Kind::Duration(100, HOUR),
+        "Longest wait for a reply of Redis; then the connection is given up",
+    ),
+    setting(
+        "reconnect_delay_max",
+        "5s",
+        Kind::Duration(100, HOUR),
+        "Longest wait between two tries; it doubles from 100 ms, with jitter",
+    ),
+    setting(
+        "shutdown_grace",
+        "8s",
+        Kind::Duration(0, HOUR),
+        "Longest drain after SIGTERM; what is left then is sent again by the slot and skipped if it is there",
+    ),
+    setting(
+        "http_address",
+        "127.0.0.1",
+        Kind::Address,
+        "Where /livez, /readyz, /status and /metrics are served",
+    ),
+    setting("http_port", "8080", Kind::Count(0, 65_535), "Their port; 0 for none"),
+    setting(
+        "log_level",
+        "info",
+        Kind::Word(&["error", "warn", "info", "debug", "trace", "warning", "critical"]),
+        "How much is logged; in any case of letters",
+    ),
+    setting(
+        "log_format",
+        "auto",
+        Kind::Word(&["auto", "text", "json"]),
+        "auto: text on a terminal, else a JSON object a line",
+    ),
+    setting(
+        "poll_interval",
+        "5s",
+        Kind::Duration(10, 24 * HOUR),
+        "For retries. No effect in this version",
+    ),
+    setting(
+        "max_retry_attempts",
+        "5",
+        Kind::Count(1, 1_000),
+        "For retries. No effect in this version",
+    ),
+    setting(
+        "retry_base_delay",
+        "60s",
+        Kind::Duration(1, 24 * HOUR),
+        "For retries. No effect in this version",
+    ),
+];
+
+/// The setting with this name.
+#[must_use]
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The known name that is nearest to a mistyped one, if any is near.
+#[must_use]
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let near = name.len() / 3 + 1;
+    SETTINGS
+        .iter()
+        .map(|setting| (distance(&name, setting.name), setting.name))
+        .filter(|(distance, _)| *distance <= near)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Edits between two names (Levenshtein), row by row.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut before = i + 1;
+        let mut next = vec![before];
+        for (right, above) in b.bytes().zip(row.iter().skip(1)) {
+            let cost = diagonal + usize::from(left != right);
+            before = cost.min(above + 1).min(before + 1);
+            diagonal = *above;
+            next.push(before);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_the_name_that_was_meant() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(nearest("databse_url"), Some("database_url"));
+        assert_eq!(nearest("batchsize"), Some("batch_size"));
+        assert_eq!(nearest("colour_of_the_sky"), None);
+    }
+
+    #[test]
+    fn names_are_unique_and_fit_the_environment() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..index].iter().all(|other| other.name != setting.name));
+            assert!(setting.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(!setting.name.ends_with("_file"), "{} collides with _FILE", setting.name);
+        }
+    }
+}

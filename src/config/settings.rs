@@ -1,0 +1,374 @@
+//! The settings, typed: what the rest of the program sees.
+//!
+//! In: texts with their origins. Out: [`Settings`], or every complaint at once, each naming the setting, the
+//! value (unless it is a secret), what is allowed, and where it was set.
+
+use std::net::IpAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::catalogue::{self, Fallback, Kind, SETTINGS, Setting};
+use super::database_url::DatabaseUrl;
+use super::redis_url;
+use super::source::{Inputs, Layers, Origin};
+use super::values::{self, TableName};
+use crate::error::{Error, Result};
+
+/// A setting that is one of a few words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$about])* $variant),+ }
+
+        impl $name {
+            /// The word for it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words! {
+    /// How an entry is written.
+    EntryFormat {
+        /// A field per value.
+        Fields = "fields",
+        /// One field `data`: the envelope as a JSON object.
+        Json = "json",
+        /// One field `data`: CloudEvents 1.0, structured JSON.
+        Cloudevents = "cloudevents",
+    }
+}
+words! {
+    /// What happens to a row once its entry is safe.
+    AfterPublish {
+        /// published = true, published_at = now().
+        Mark = "mark",
+        /// It is deleted.
+        Delete = "delete",
+        /// Nothing.
+        Keep = "keep",
+    }
+}
+words! {
+    /// When an entry counts as safe.
+    Durability {
+        /// When Redis has answered.
+        Memory = "memory",
+        /// When its append-only file is on disk.
+        Fsync = "fsync",
+    }
+}
+words! {
+    /// How log lines look.
+    LogFormat {
+        /// Text on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// Text.
+        Text = "text",
+        /// A JSON object a line.
+        Json = "json",
+    }
+}
+words! {
+    /// How much is logged.
+    LogLevel {
+        /// What somebody must act on.
+        Error = "error",
+        /// And what ends by itself.
+        Warn = "warn",
+        /// And what happens.
+        Info = "info",
+        /// And why.
+        Debug = "debug",
+        /// And everything.
+        Trace = "trace",
+    }
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// PostgreSQL.
+    pub database_url: DatabaseUrl,
+    /// Redis.
+    pub redis_url: SecretString,
+    /// The replication slot.
+    pub slot_name: String,
+    /// The publication.
+    pub publication_name: String,
+    /// The outbox.
+    pub outbox_table: TableName,
+    /// The stream of rows without a topic.
+    pub stream_name: String,
+    /// How entries are written.
+    pub entry_format: EntryFormat,
+    /// Entries that a stream is trimmed to, about.
+    pub stream_maxlen: Option<NonZeroU64>,
+    /// What happens to rows.
+    pub after_publish: AfterPublish,
+    /// When an entry is safe.
+    pub durability: Durability,
+    /// Whether a missing publication or slot is created.
+    pub auto_create: bool,
+    /// Events in a batch.
+    pub batch_size: NonZeroUsize,
+    /// Bytes in a batch.
+    pub batch_bytes: usize,
+    /// Batches in flight per stream.
+    pub batches_in_flight: NonZeroUsize,
+    /// Bytes of an event.
+    pub max_event_bytes: usize,
+    /// Between two status updates.
+    pub feedback_interval: Duration,
+    /// For a connection.
+    pub connect_timeout: Duration,
+    /// For a reply of Redis.
+    pub redis_timeout: Duration,
+    /// Between two tries.
+    pub reconnect_delay_max: Duration,
+    /// For the drain.
+    pub shutdown_grace: Duration,
+    /// Where pages are served.
+    pub http_address: IpAddr,
+    /// Their port; 0 for none.
+    pub http_port: u16,
+}
+
+/// A setting as people see it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Which.
+    pub setting: &'static Setting,
+    /// Its value; secrets hidden; `None` when it is not set.
+    pub value: Option<String>,
+    /// Where it was set.
+    pub origin: Origin,
+}
+
+/// What was found, checked value by value; the URLs may be missing.
+#[derive(Debug)]
+pub struct Loaded {
+    layers: Layers,
+}
+
+/// Reads and checks every setting. A usage error lists everything that is wrong.
+pub fn load(inputs: &Inputs) -> Result<Loaded> {
+    let mut layers = Layers::read(inputs);
+    let mut complaints = std::mem::take(&mut layers.complaints);
+    for setting in SETTINGS {
+        let Some((text, origin)) = layers.texts.get(setting.name) else { continue };
+        if let Err(reason) = check(setting, text) {
+            let value = if setting.is_secret() { String::new() } else { format!(" = {text:?}") };
+            let allowed = setting.kind;
+            complaints.push(format!(
+                "{}{value} (set in {origin}) {reason}; allowed: {allowed}",
+                setting.name
+            ));
+        }
+    }
+    let loaded = Loaded { layers };
+    complaints.extend(loaded.impossible_pair());
+    if complaints.is_empty() { Ok(loaded) } else { Err(wrong(&complaints)) }
+}
+
+fn wrong(complaints: &[String]) -> Error {
+    Error::usage(complaints.join("\n       "))
+        .hint("`walrelay config` shows every setting, its value and where it was set")
+}
+
+fn check(setting: &Setting, text: &str) -> Result<(), String> {
+    let within = |value: u64, min: u64, max: u64| {
+        if (min..=max).contains(&value) { Ok(()) } else { Err("is out of range".to_owned()) }
+    };
+    match setting.kind {
+        Kind::DatabaseUrl => DatabaseUrl::parse(&text.to_owned().into()).map(drop),
+        Kind::RedisUrl => redis_url::check(text.trim()),
+        Kind::SlotName => Ok(values::slot_name(text).map(drop)?),
+        Kind::Identifier => Ok(values::identifier(text).map(drop)?),
+        Kind::Table => Ok(TableName::parse(text).map(drop)?),
+        Kind::StreamName => Ok(values::stream_name(text).map(drop)?),
+        Kind::Word(words) if words.contains(&word(text).as_str()) => Ok(()),
+        Kind::Word(_) => Err("is none of the words".to_owned()),
+        Kind::Switch => Ok(values::switch(text).map(drop)?),
+        Kind::CountOrOff(..) if word(text) == "off" => Ok(()),
+        Kind::Count(min, max) | Kind::CountOrOff(min, max) => {
+            within(values::count(text)?, min, max)
+        }
+        Kind::Size(min, max) => within(values::size(text)?, min, max),
+        Kind::Duration(min, max) => {
+            let millis = values::duration(text)?.as_millis();
+            within(u64::try_from(millis).unwrap_or(u64::MAX), min, max)
+        }
+        Kind::Address => match IpAddr::from_str(text.trim()) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("is no IP address".to_owned()),
+        },
+    }
+}
+
+fn word(text: &str) -> String {
+    text.trim().to_ascii_lowercase()
+}
+
+impl Loaded {
+    fn impossible_pair(&self) -> Option<String> {
+        let stream = self.text("stream_name")?;
+        (self.text("dlq_stream_name")? == stream).then(|| {
+            format!(
+                "stream_name and dlq_stream_name are both {stream:?}: consumers could not tell dead \
+                 letters from events"
+            )
+        })
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        if let Some((text, _)) = self.layers.texts.get(name) {
+            return Some(text);
+        }
+        match catalogue::find(name)?.fallback {
+            Fallback::Value(text) => Some(text),
+            Fallback::Required | Fallback::Derived(_) => None,
+        }
+    }
+
+    /// The value of `name` as `parse` reads it. Every text was checked before, the defaults by a test.
+    fn value<T, E>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T> {
+        let text = self.text(name).ok_or_else(|| not_set(name))?;
+        parse(text).map_err(|_| Error::usage(format!("{name} cannot be read")))
+    }
+
+    fn word<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+        self.value(name, |text| parse(&word(text)).ok_or(()))
+    }
+
+    fn whole<T: TryFrom<u64>>(&self, name: &str) -> Result<T> {
+        self.value(name, |text| {
+            let count = values::count(text).or_else(|_| values::size(text))?;
+            T::try_from(count).map_err(|_| "is too large for this machine")
+        })
+    }
+
+    /// How lines are logged, and how many; known before anything else is.
+    pub fn log(&self) -> Result<(LogFormat, LogLevel)> {
+        let level = self.word("log_level", |word| match word {
+            "warning" => Some(LogLevel::Warn),
+            "critical" => Some(LogLevel::Error),
+            word => LogLevel::parse(word),
+        })?;
+        Ok((self.word("log_format", LogFormat::parse)?, level))
+    }
+
+    /// Where the pages are served.
+    pub fn http(&self) -> Result<(IpAddr, u16)> {
+        let address = self.value("http_address", |text| text.trim().parse::<IpAddr>())?;
+        Ok((address, self.whole("http_port")?))
+    }
+
+    /// The names that `setup --print` needs: outbox, publication, slot.
+    pub fn names(&self) -> Result<(TableName, String, String)> {
+        Ok((
+            self.value("outbox_table", TableName::parse)?,
+            self.value("publication_name", values::identifier)?,
+            self.value("slot_name", values::slot_name)?,
+        ))
+    }
+
+    /// PostgreSQL.
+    pub fn database_url(&self) -> Result<DatabaseUrl> {
+        self.value("database_url", |text| DatabaseUrl::parse(&text.to_owned().into()))
+    }
+
+    /// A duration among the settings.
+    pub fn duration(&self, name: &str) -> Result<Duration> {
+        self.value(name, values::duration)
+    }
+
+    /// All settings; the URLs must be set by now.
+    pub fn settings(&self) -> Result<Settings> {
+        let missing: Vec<String> = SETTINGS
+            .iter()
+            .filter(|setting| setting.fallback == Fallback::Required)
+            .filter(|setting| self.text(setting.name).is_none())
+            .map(|setting| not_set(setting.name).to_string())
+            .collect();
+        if !missing.is_empty() {
+            return Err(wrong(&missing));
+        }
+        let (outbox_table, publication_name, slot_name) = self.names()?;
+        let (http_address, http_port) = self.http()?;
+        Ok(Settings {
+            database_url: self.database_url()?,
+            redis_url: self
+                .value("redis_url", |text| Ok::<_, ()>(text.trim().to_owned().into()))?,
+            slot_name,
+            publication_name,
+            outbox_table,
+            stream_name: self.value("stream_name", values::stream_name)?,
+            entry_format: self.word("entry_format", EntryFormat::parse)?,
+            stream_maxlen: self.word("stream_maxlen", |word| match word {
+                "off" => Some(None),
+                count => Some(Some(values::count(count).ok().and_then(NonZeroU64::new)?)),
+            })?,
+            after_publish: self.word("after_publish", AfterPublish::parse)?,
+            durability: self.word("durability", Durability::parse)?,
+            auto_create: self.value("auto_create", values::switch)?,
+            batch_size: self.at_least_one("batch_size")?,
+            batch_bytes: self.whole("batch_bytes")?,
+            batches_in_flight: self.at_least_one("batches_in_flight")?,
+            max_event_bytes: self.whole("max_event_bytes")?,
+            feedback_interval: self.duration("feedback_interval")?,
+            connect_timeout: self.duration("connect_timeout")?,
+            redis_timeout: self.duration("redis_timeout")?,
+            reconnect_delay_max: self.duration("reconnect_delay_max")?,
+            shutdown_grace: self.duration("shutdown_grace")?,
+            http_address,
+            http_port,
+        })
+    }
+
+    fn at_least_one(&self, name: &str) -> Result<NonZeroUsize> {
+        self.whole(name).map(|count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
+    }
+
+    /// Every setting as people see it, secrets hidden.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        SETTINGS.iter().map(|setting| self.show(setting)).collect()
+    }
+
+    fn show(&self, setting: &'static Setting) -> Shown {
+        let origin = self.layers.texts.get(setting.name).map(|(_, origin)| origin.clone());
+        let text = self.text(setting.name);
+        let value = match (setting.kind, text) {
+            (Kind::DatabaseUrl, Some(text)) => {
+                let hidden = DatabaseUrl::parse(&text.to_owned().into()).map(|url| url.redacted());
+                Some(hidden.unwrap_or_else(|_| "***".to_owned()))
+            }
+            (Kind::RedisUrl, Some(text)) => Some(redis_url::redacted(text.trim())),
+            (_, Some(text)) => Some(text.to_owned()),
+            (_, None) if setting.name == "dlq_stream_name" => {
+                self.text("stream_name").map(|stream| format!("{stream}.dlq"))
+            }
+            (_, None) => None,
+        };
+        Shown { setting, value, origin: origin.unwrap_or(Origin::Default) }
+    }
+}
+
+fn not_set(name: &str) -> Error {
+    let variable = format!("RELAY_{}", name.to_ascii_uppercase());
+    Error::usage(format!(
+        "{name} is not set: set {variable}, {variable}_FILE, or {name} in the file that --config names"
+    ))
+}
