@@ -3,4 +3,5 @@
 pub mod config;
 pub mod error;
 pub mod lsn;
+pub mod outbox;
 pub mod pgoutput;

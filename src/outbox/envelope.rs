@@ -1,0 +1,360 @@
+//! What consumers see of a row: the event envelope, borrowed from the row's own bytes.
+//!
+//! In: a [`Row`]. Out: an [`Envelope`], or [`Unfit`] when no event can be made of it. It must stay true
+//! that the payload's bytes are passed on as PostgreSQL printed them (large numbers keep their
+//! digits, keys their order), and that they never reach a log: `Unfit` names the fault, not the value.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::row::Row;
+
+/// The tenant of an event that names none.
+const NIL_UUID: &[u8] = b"00000000-0000-0000-0000-000000000000";
+/// The schema version of an event that names none.
+const SCHEMA_VERSION_DEFAULT: &[u8] = b"1";
+/// A stream's name is a Redis key that people type; more is an accident.
+const STREAM_NAME_BYTES_MAX: usize = 512;
+
+/// Why a row cannot become an event. Permanent: trying again changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// A column did not arrive as text.
+    NotText,
+    /// The named column is NULL.
+    Null(&'static str),
+    /// The named column is not UTF-8.
+    NotUtf8(&'static str),
+    /// `id` is no integer.
+    Id,
+    /// The payload is not JSON.
+    NotJson,
+    /// `created_at` is infinite, before Christ or after the year 9999: RFC 3339 cannot say it.
+    OccurredAt,
+    /// The stream's name is empty, over 512 bytes, or has control characters.
+    StreamName,
+    /// The event is larger than `max_event_bytes`.
+    TooLarge {
+        /// Bytes of all its values.
+        bytes: usize,
+        /// The setting.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotText => f.write_str("a column did not arrive as text"),
+            Self::Null(column) => write!(f, "{column} is NULL"),
+            Self::NotUtf8(column) => write!(f, "{column} is not UTF-8"),
+            Self::Id => f.write_str("id is not an integer"),
+            Self::NotJson => f.write_str("payload is not JSON"),
+            Self::OccurredAt => f.write_str("created_at is not between the years 0000 and 9999"),
+            Self::StreamName => write!(
+                f,
+                "the stream name is empty, longer than {STREAM_NAME_BYTES_MAX} bytes or has \
+                 control characters"
+            ),
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "the event has {bytes} bytes, max_event_bytes is {limit}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+/// A moment as RFC 3339 with its offset, in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OccurredAt {
+    bytes: [u8; Self::BYTES_MAX],
+    len: usize,
+}
+
+impl OccurredAt {
+    /// `2026-11-21T04:38:15.123456+00:00`, with room for an offset with seconds.
+    const BYTES_MAX: usize = 40;
+
+    /// From what PostgreSQL prints with `datestyle = ISO`: `2026-11-21 04:38:15.123456+00`. A timestamp
+    /// without a zone is taken as UTC, the zone of the replication session.
+    pub(super) fn from_postgres(text: &[u8]) -> Result<Self, Unfit> {
+        let (date, time) = text.split_at_checked(10).ok_or(Unfit::OccurredAt)?;
+        let time = time.strip_prefix(b" ").ok_or(Unfit::OccurredAt)?;
+        // A fifth digit of the year, `infinity` and ` BC` all fail here.
+        let is_date = matches!(date, [_, _, _, _, b'-', _, _, b'-', _, _])
+            && date.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-');
+        let is_time = time.len() >= 8
+            && time.iter().all(|byte| byte.is_ascii_digit() || b":.+-".contains(byte));
+        if !is_date || !is_time {
+            return Err(Unfit::OccurredAt);
+        }
+        let mut moment = Self { bytes: [0; Self::BYTES_MAX], len: 0 };
+        let zone = time.iter().rposition(|byte| matches!(byte, b'+' | b'-'));
+        let suffix: &[u8] = match zone.map(|at| time.len() - at) {
+            None => b"+00:00",
+            Some(3) => b":00",
+            Some(_) => b"",
+        };
+        for part in [date, b"T", time, suffix] {
+            moment.push(part)?;
+        }
+        Ok(moment)
+    }
+
+    /// From microseconds since 2000-01-01 UTC, as the commit carries them.
+    #[must_use]
+    pub fn from_postgres_micros(micros: i64) -> Self {
+        let unix = micros.saturating_add(946_684_800_000_000);
+        let (days, in_day) = (unix.div_euclid(86_400_000_000), unix.rem_euclid(86_400_000_000));
+        let (year, month, day) = civil_from_days(days);
+        let (second, micro) = (in_day / 1_000_000, in_day % 1_000_000);
+        let text = format!(
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{micro:06}+00:00",
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        );
+        let mut moment = Self { bytes: [0; Self::BYTES_MAX], len: 0 };
+        // A commit time of the wire cannot be that long; were it, the epoch is a visible nonsense.
+        if moment.push(text.as_bytes()).is_err() {
+            return Self::from_postgres_micros(0);
+        }
+        moment
+    }
+
+    fn push(&mut self, part: &[u8]) -> Result<(), Unfit> {
+        let end = self.len + part.len();
+        let room = self.bytes.get_mut(self.len..end).ok_or(Unfit::OccurredAt)?;
+        room.copy_from_slice(part);
+        self.len = end;
+        Ok(())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Days since 1970-01-01 to a date of the proleptic Gregorian calendar, by eras of 400 years that
+/// begin on a first of March.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// An event as consumers receive it. All values borrow from the row.
+#[derive(Clone, Debug)]
+pub struct Envelope<'a> {
+    /// The event's identity, the same in every repetition.
+    pub event_id: &'a [u8],
+    /// What happened.
+    pub event_type: &'a [u8],
+    /// The stream it goes to.
+    pub stream: &'a [u8],
+    /// Version of the payload's schema.
+    pub schema_version: &'a [u8],
+    /// When.
+    pub occurred_at: OccurredAt,
+    /// Whose.
+    pub tenant_id: Cow<'a, [u8]>,
+    /// To which aggregate; the ordering key.
+    pub aggregate_id: &'a [u8],
+    /// Of which kind that is.
+    pub aggregate_type: &'a [u8],
+    /// JSON text, as PostgreSQL printed it.
+    pub payload: &'a [u8],
+    /// The request behind it, where the row has it.
+    pub correlation_id: Option<&'a [u8]>,
+    /// W3C trace context, where the row has it.
+    pub traceparent: Option<&'a [u8]>,
+}
+
+/// What the row itself does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults<'a> {
+    /// The stream of a row without a topic.
+    pub stream: &'a [u8],
+    /// Microseconds since 2000-01-01 of the commit, for a table without created_at.
+    pub commit_time: i64,
+    /// `max_event_bytes`.
+    pub event_bytes_max: usize,
+}
+
+impl<'a> Envelope<'a> {
+    /// The event of `row`.
+    pub fn new(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<Self, Unfit> {
+        let payload = row.payload().unwrap_or(b"null");
+        if !row.payload_is_json && serde_json::from_slice::<&RawValue>(payload).is_err() {
+            return Err(Unfit::NotJson);
+        }
+        let envelope = Self {
+            event_id: row.event_id().ok_or(Unfit::Null("event_id"))?,
+            event_type: row.event_type().unwrap_or_default(),
+            stream: row.topic().unwrap_or(defaults.stream),
+            schema_version: row.schema_version().unwrap_or(SCHEMA_VERSION_DEFAULT),
+            occurred_at: match row.created_at() {
+                Some(text) => OccurredAt::from_postgres(text)?,
+                None => OccurredAt::from_postgres_micros(defaults.commit_time),
+            },
+            tenant_id: match row.tenant_id() {
+                Some(tenant) => Cow::Borrowed(tenant),
+                None => tenant_of(payload),
+            },
+            aggregate_id: row.aggregate_id().unwrap_or_default(),
+            aggregate_type: row.aggregate_type().unwrap_or_default(),
+            payload,
+            correlation_id: row.correlation_id().filter(|value| !value.is_empty()),
+            traceparent: row.traceparent().filter(|value| !value.is_empty()),
+        };
+        envelope.check(defaults.event_bytes_max)?;
+        Ok(envelope)
+    }
+
+    fn check(&self, limit: usize) -> Result<(), Unfit> {
+        let stream = std::str::from_utf8(self.stream).map_err(|_| Unfit::NotUtf8("topic"))?;
+        if stream.is_empty()
+            || stream.len() > STREAM_NAME_BYTES_MAX
+            || stream.chars().any(char::is_control)
+        {
+            return Err(Unfit::StreamName);
+        }
+        let bytes = self.bytes();
+        if bytes > limit { Err(Unfit::TooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Bytes of all values together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event_id.len()
+            + self.event_type.len()
+            + self.stream.len()
+            + self.schema_version.len()
+            + self.occurred_at.as_bytes().len()
+            + self.tenant_id.len()
+            + self.aggregate_id.len()
+            + self.aggregate_type.len()
+            + self.payload.len()
+            + self.correlation_id.map_or(0, <[u8]>::len)
+            + self.traceparent.map_or(0, <[u8]>::len)
+    }
+}
+
+/// The tenant that a payload names: a string `tenant_id` at its top level, else the nil UUID.
+///
+/// The payload is only read when those bytes occur in it at all; the values around are stepped over,
+/// not built.
+fn tenant_of(payload: &[u8]) -> Cow<'_, [u8]> {
+    const KEY: &[u8] = b"\"tenant_id\"";
+    let is_named = memchr::memmem::find(payload, KEY).is_some();
+    let named = is_named
+        .then(|| serde_json::Deserializer::from_slice(payload).deserialize_any(TenantVisitor).ok())
+        .flatten()
+        .flatten();
+    match named {
+        Some(tenant) => Cow::Owned(tenant.into_bytes()),
+        None => Cow::Borrowed(NIL_UUID),
+    }
+}
+
+struct TenantVisitor;
+
+impl<'de> Visitor<'de> for TenantVisitor {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    /// Of a key that `json` holds twice the last one counts, as it does for PostgreSQL.
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut tenant = None;
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key == "tenant_id" {
+                let value = map.next_value::<&RawValue>()?;
+                tenant = serde_json::from_str::<String>(value.get()).ok();
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(text: &str) -> Result<String, Unfit> {
+        OccurredAt::from_postgres(text.as_bytes())
+            .map(|moment| String::from_utf8(moment.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn occurred_at_is_rfc_3339_with_an_offset() {
+        for (postgres, rfc) in [
+            ("2026-11-21 04:38:15.123456+00", "2026-11-21T04:38:15.123456+00:00"),
+            ("2026-11-21 04:38:15+05:30", "2026-11-21T04:38:15+05:30"),
+            ("2026-11-21 04:38:15.1-03", "2026-11-21T04:38:15.1-03:00"),
+            ("2026-11-21 04:38:15", "2026-11-21T04:38:15+00:00"),
+        ] {
+            assert_eq!(moment(postgres).as_deref(), Ok(rfc));
+        }
+        for text in [
+            "infinity",
+            "-infinity",
+            "12026-01-01 00:00:00+00",
+            "",
+            "2026-11-21",
+            "0044-03-15 00:00:00+00 BC",
+            "2026-11-21 04:38:15 whatever it may be",
+        ] {
+            assert_eq!(moment(text), Err(Unfit::OccurredAt), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_commit_time_stands_in_for_a_missing_created_at() {
+        let text = |micros| {
+            let moment = OccurredAt::from_postgres_micros(micros);
+            String::from_utf8(moment.as_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(text(0), "2000-01-01T00:00:00.000000+00:00");
+        assert_eq!(text(-1), "1999-12-31T23:59:59.999999+00:00");
+        assert_eq!(text(848_588_645_000_001), "2026-11-21T15:04:05.000001+00:00");
+        assert!(text(i64::MIN).starts_with('-'), "nonsense, but no panic");
+    }
+
+    #[test]
+    fn the_tenant_is_the_payloads_else_nil() {
+        let tenant = |payload: &str| String::from_utf8(tenant_of(payload.as_bytes()).into_owned());
+        let nil = String::from_utf8(NIL_UUID.to_vec());
+        assert_eq!(tenant(r#"{"a": 1, "tenant_id": "t-1"}"#), Ok("t-1".into()));
+        assert_eq!(tenant(r#"{"tenant_id": "caf\u00e9 \"x\""}"#), Ok("café \"x\"".into()));
+        assert_eq!(tenant(r#"{"tenant_id": "a", "tenant_id": "b"}"#), Ok("b".into()));
+        for payload in [
+            r#"{"a": {"tenant_id": "inner"}}"#,
+            r#"{"a": "\"tenant_id\""}"#,
+            r#"{"tenant_id": 7}"#,
+            r#"{"tenant_id": null}"#,
+            r#"["tenant_id"]"#,
+            r#""tenant_id""#,
+            "null",
+            "",
+        ] {
+            assert_eq!(tenant(payload), nil, "{payload}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Named columns to a row: the only file that knows the column names of an outbox.
+//!
+//! In: a Relation message, once, and then its tuples. Out: [`Plan`] (which column is which) and
+//! [`Row`] (the values, borrowed). Columns are found by name, so that adding, dropping or reordering
+//! them is harmless; unknown ones are stepped over.
+
+use crate::config::TableName;
+use crate::error::{Error, Result};
+use crate::outbox::envelope::Unfit;
+use crate::pgoutput::{Column, Relation, Tuple};
+
+/// The columns that mean something to us, by name; the constants below are places in this list.
+const COLUMNS: [&str; 14] = [
+    "id",
+    "event_id",
+    "event_type",
+    "aggregate_type",
+    "aggregate_id",
+    "payload",
+    "created_at",
+    "topic",
+    "tenant_id",
+    "correlation_id",
+    "traceparent",
+    "schema_version",
+    "published",
+    "next_attempt_at",
+];
+const ID: usize = 0;
+const EVENT_ID: usize = 1;
+const EVENT_TYPE: usize = 2;
+const AGGREGATE_TYPE: usize = 3;
+const AGGREGATE_ID: usize = 4;
+const PAYLOAD: usize = 5;
+const CREATED_AT: usize = 6;
+const TOPIC: usize = 7;
+const TENANT_ID: usize = 8;
+const CORRELATION_ID: usize = 9;
+const TRACEPARENT: usize = 10;
+const SCHEMA_VERSION: usize = 11;
+const PUBLISHED: usize = 12;
+const NEXT_ATTEMPT_AT: usize = 13;
+
+/// Without these there is no event.
+const REQUIRED: [&str; 5] = ["id", "event_id", "event_type", "aggregate_id", "payload"];
+
+/// Types whose text is valid JSON because PostgreSQL checked it: json and jsonb.
+const JSON_TYPES: [u32; 2] = [114, 3802];
+/// smallint, integer, bigint: what `id` may be.
+const INTEGER_TYPES: [u32; 3] = [21, 23, 20];
+
+/// Which column of a relation is which field; made once per Relation message.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// By column number: the index of its field, `None` for a column that means nothing to us.
+    columns: Vec<Option<usize>>,
+    payload_is_json: bool,
+}
+
+impl Plan {
+    /// The plan for `relation`, or `None` when it is another table. An outbox that lacks a column is a
+    /// definite error: the event could not be told.
+    pub fn new(relation: &Relation, outbox: &TableName) -> Result<Option<Self>> {
+        if relation.schema != outbox.schema || relation.name != outbox.name {
+            return Ok(None);
+        }
+        let columns = relation.columns.iter().map(|column| (column.name.as_str(), column.type_oid));
+        Self::from_columns(outbox, &columns).map(Some)
+    }
+
+    /// The same from names and types, for the check before streaming.
+    pub fn from_columns<'a>(
+        outbox: &TableName,
+        columns: &(impl Iterator<Item = (&'a str, u32)> + Clone),
+    ) -> Result<Self> {
+        let table = format!("{}.{}", outbox.schema, outbox.name);
+        let missing: Vec<&str> = REQUIRED
+            .into_iter()
+            .filter(|required| !columns.clone().any(|(name, _)| name == *required))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::definite(format!(
+                "table {table} lacks the column{} {}",
+                if missing.len() == 1 { "" } else { "s" },
+                missing.join(", ")
+            ))
+            .hint("add what is missing; `walrelay setup` adds the optional columns by itself"));
+        }
+        let type_of = |wanted: &str| {
+            columns.clone().find(|(name, _)| *name == wanted).map_or(0, |(_, oid)| oid)
+        };
+        if !INTEGER_TYPES.contains(&type_of("id")) {
+            return Err(Error::definite(format!("column id of table {table} is not an integer"))
+                .hint("rows are marked by an id of type smallint, integer or bigint"));
+        }
+        let fields =
+            columns.clone().map(|(name, _)| COLUMNS.iter().position(|known| *known == name));
+        Ok(Self {
+            columns: fields.collect(),
+            payload_is_json: JSON_TYPES.contains(&type_of("payload")),
+        })
+    }
+
+    /// Reads one tuple by this plan.
+    pub fn read<'a>(&self, tuple: &Tuple<'a>) -> std::result::Result<Row<'a>, Unfit> {
+        let mut values = [None; COLUMNS.len()];
+        for (column, field) in tuple.columns().zip(&self.columns) {
+            let Some(value) = field.and_then(|index| values.get_mut(index)) else { continue };
+            *value = match column {
+                Column::Text(bytes) => Some(bytes),
+                Column::Null => None,
+                Column::Binary(_) | Column::UnchangedToast => return Err(Unfit::NotText),
+            };
+        }
+        Ok(Row { values, payload_is_json: self.payload_is_json })
+    }
+}
+
+/// The values of one outbox row, as PostgreSQL prints them; `None` is NULL or "no such column".
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    values: [Option<&'a [u8]>; COLUMNS.len()],
+    pub(super) payload_is_json: bool,
+}
+
+impl<'a> Row<'a> {
+    fn value(&self, column: usize) -> Option<&'a [u8]> {
+        self.values.get(column).copied().flatten()
+    }
+
+    /// The row's number, by which it is marked.
+    #[must_use]
+    pub fn id(&self) -> Option<i64> {
+        std::str::from_utf8(self.value(ID)?).ok()?.parse().ok()
+    }
+
+    /// Whether the row was born settled or parked: `published` is true or `next_attempt_at` is set. Such a
+    /// row is history that was imported, or an event set aside by a relay: no news.
+    #[must_use]
+    pub fn is_born_settled_or_parked(&self) -> bool {
+        self.value(PUBLISHED) == Some(b"t") || self.value(NEXT_ATTEMPT_AT).is_some()
+    }
+
+    pub(super) fn event_id(&self) -> Option<&'a [u8]> {
+        self.value(EVENT_ID)
+    }
+
+    pub(super) fn event_type(&self) -> Option<&'a [u8]> {
+        self.value(EVENT_TYPE)
+    }
+
+    pub(super) fn aggregate_type(&self) -> Option<&'a [u8]> {
+        self.value(AGGREGATE_TYPE)
+    }
+
+    pub(super) fn aggregate_id(&self) -> Option<&'a [u8]> {
+        self.value(AGGREGATE_ID)
+    }
+
+    pub(super) fn payload(&self) -> Option<&'a [u8]> {
+        self.value(PAYLOAD)
+    }
+
+    pub(super) fn created_at(&self) -> Option<&'a [u8]> {
+        self.value(CREATED_AT)
+    }
+
+    pub(super) fn topic(&self) -> Option<&'a [u8]> {
+        self.value(TOPIC)
+    }
+
+    pub(super) fn tenant_id(&self) -> Option<&'a [u8]> {
+        self.value(TENANT_ID)
+    }
+
+    pub(super) fn correlation_id(&self) -> Option<&'a [u8]> {
+        self.value(CORRELATION_ID)
+    }
+
+    pub(super) fn traceparent(&self) -> Option<&'a [u8]> {
+        self.value(TRACEPARENT)
+    }
+
+    pub(super) fn schema_version(&self) -> Option<&'a [u8]> {
+        self.value(SCHEMA_VERSION)
+    }
+}
