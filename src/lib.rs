@@ -5,3 +5,4 @@ pub mod error;
 pub mod lsn;
 pub mod outbox;
 pub mod pgoutput;
+pub mod postgres;

@@ -1,0 +1,13 @@
+-- The outbox $1.$2: whether it is partitioned, and its columns with their types. No row: no such table.
+-- Reads only; no locks.
+SELECT
+    c.relkind = 'p' AS is_partitioned,
+    a.attname::text AS column_name,
+    a.atttypid AS type_oid,
+    pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') AS may_update,
+    pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_delete
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
+ORDER BY a.attnum

@@ -1,0 +1,17 @@
+-- The replication slot {slot}, for pgoutput. From now on PostgreSQL keeps the WAL that the relay has not
+-- confirmed: a slot that nobody reads fills the disk (max_slot_wal_keep_size bounds it).
+-- Repeating it changes nothing. Needs REPLICATION; waits for the transactions that are running.
+-- From PostgreSQL 17 on it is a failover slot: synchronised to standbys that have sync_replication_slots = on.
+DO $walrelay$
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock(1635018098);
+    IF EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}) THEN
+        RETURN;
+    END IF;
+    IF pg_catalog.current_setting('server_version_num')::int4 >= 170000 THEN
+        PERFORM pg_catalog.pg_create_logical_replication_slot({slot}, 'pgoutput', false, false, true);
+    ELSE
+        PERFORM pg_catalog.pg_create_logical_replication_slot({slot}, 'pgoutput');
+    END IF;
+END
+$walrelay$;

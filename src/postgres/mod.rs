@@ -1,0 +1,25 @@
+//! Room 1, the wire: everything that knows PostgreSQL and nothing that knows an outbox or Redis.
+//!
+//! In: a connection URL. Out: an SQL client, or the stream of WAL messages of a slot, and typed facts
+//! about the server. It must stay true that bytes from the server are bounds-checked here, that a
+//! failure is classified here by its SQLSTATE, and that no position is confirmed from here: the
+//! caller says what to confirm.
+
+mod connect;
+mod failure;
+mod publication;
+pub mod quote;
+mod replication;
+mod server;
+mod slot;
+mod tls;
+mod wire;
+
+pub use connect::Target;
+pub use failure::{from_sql, is_lock_conflict};
+pub use publication::{
+    create as create_publication, create_sql as create_publication_sql, find as find_publication,
+};
+pub use replication::{Frame, Replication, Standing};
+pub use server::{Facts, facts, missing_replication_right};
+pub use slot::{Slot, create as create_slot, create_sql as create_slot_sql, find as find_slot};

@@ -1,0 +1,356 @@
+//! The slot's stream: START_REPLICATION, frames of the CopyBoth in, standby status updates out.
+//!
+//! In: a slot and a publication. Out: borrowed XLogData and keepalives, in the server's order. It must
+//! stay true that nothing is confirmed here by itself, that a frozen reader can still write status
+//! updates, and that a frame's bytes are not copied.
+//! <https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-START-REPLICATION-SLOT-LOGICAL>
+
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut, BytesMut};
+use postgres_protocol::message::{backend, frontend};
+
+use super::failure::{ServerError, from_io};
+use super::quote;
+use super::wire::{Raw, Wire};
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+
+/// CopyBothResponse, which postgres-protocol does not know.
+const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
+/// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
+const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+/// What IDENTIFY_SYSTEM says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The cluster's identifier, the same on its standbys.
+    pub system_id: String,
+    /// The timeline that the server writes.
+    pub timeline: u32,
+    /// The end of the WAL that is flushed.
+    pub wal_end: Lsn,
+}
+
+/// One frame of the stream; its bytes are valid until the next call.
+#[derive(Debug)]
+pub enum Frame<'a> {
+    /// A message of the output plugin.
+    XLogData {
+        /// The plugin's bytes.
+        data: &'a [u8],
+    },
+    /// The server tells how far it has sent.
+    Keepalive {
+        /// Everything committed before here has been sent.
+        wal_end: Lsn,
+        /// The server wants a status update at once.
+        reply_requested: bool,
+    },
+}
+
+/// A logged-in connection in logical replication mode.
+pub struct Replication {
+    wire: Wire,
+    message_bytes_max: usize,
+}
+
+impl Replication {
+    pub(super) fn new(wire: Wire, message_bytes_max: usize) -> Self {
+        Self { wire, message_bytes_max }
+    }
+
+    /// Who the server is and where it stands.
+    pub async fn identify(&mut self) -> Result<Standing> {
+        let doing = "cannot identify the PostgreSQL server";
+        let rows = self.wire.query("IDENTIFY_SYSTEM", doing).await?;
+        let mut columns = rows.into_iter().next().unwrap_or_default().into_iter();
+        let standing = (|| {
+            let system_id = columns.next()??;
+            let timeline = columns.next()??.parse().ok()?;
+            let wal_end = columns.next()??.parse().ok()?;
+            Some(Standing { system_id, timeline, wal_end })
+        })();
+        standing.ok_or_else(|| Error::transient(format!("{doing}: its answer makes no sense")))
+    }
+
+    /// `wal_sender_timeout` as it holds for this connection; `None` when it is off.
+    pub async fn wal_sender_timeout(&mut self) -> Result<Option<Duration>> {
+        let doing = "cannot read wal_sender_timeout";
+        // SHOW prints units; the setting's own number is in milliseconds.
+        let sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+        let rows = self.wire.query(sql, doing).await?;
+        let milliseconds = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+        let milliseconds: u64 =
+            milliseconds.ok_or_else(|| Error::transient(format!("{doing}: no answer")))?;
+        Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
+    }
+
+    /// Starts streaming from where the slot stands. When another connection holds the slot the error's
+    /// class is `SlotInUse` and this connection stays usable: ask again later.
+    pub async fn start(&mut self, slot: &str, publication: &str, messages: bool) -> Result<()> {
+        let doing = format!("cannot start replication from slot {slot:?}");
+        // The option takes a list of names that the server parses as identifiers, inside a literal.
+        let publication = quote::literal(&quote::ident(publication));
+        let messages = if messages { ", messages 'true'" } else { "" };
+        let sql = format!(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names \
+             {publication}{messages})",
+            quote::ident(slot),
+            Lsn::NONE,
+        );
+        frontend::query(&sql, self.wire.outbox()).map_err(|error| from_io(&doing, error))?;
+        self.wire.flush().await.map_err(|error| from_io(&doing, error))?;
+        let mut failure = None;
+        loop {
+            let answer = match self.wire.next(self.message_bytes_max) {
+                Ok(Some(raw)) => read_start_answer(&raw),
+                Ok(None) => {
+                    self.wire.fill().await.map_err(|error| from_io(&doing, error))?;
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            match answer.map_err(|error| from_io(&doing, error))? {
+                StartAnswer::Streaming => return Ok(()),
+                StartAnswer::Refused(error) => failure = Some(error.into_error(&doing)),
+                StartAnswer::Ready => {
+                    let silent = || Error::transient(format!("{doing}: the server ended the copy"));
+                    return Err(failure.unwrap_or_else(silent));
+                }
+                StartAnswer::Other => {}
+            }
+        }
+    }
+
+    /// Writes what is unsent and, when `may_read`, waits for more frames. Cancel-safe.
+    pub async fn pump(&mut self, may_read: bool) -> Result<()> {
+        self.wire.pump(may_read).await.map_err(broken)
+    }
+
+    /// The next frame that has arrived whole, or `None`: then [`Replication::pump`] first.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>> {
+        let limit = self.message_bytes_max;
+        loop {
+            // Looked at twice because a borrow that is returned cannot be given up in a loop.
+            match self.wire.next(limit).map_err(|error| oversized(error, limit))? {
+                None => return Ok(None),
+                Some(raw) if raw.tag == backend::COPY_DATA_TAG => break,
+                Some(raw) => other_message(&raw)?,
+            }
+        }
+        self.wire.unread();
+        match self.wire.next(limit).map_err(broken)? {
+            Some(raw) => frame(raw.body).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Queues a standby status update: everything before `confirmed` may be forgotten by the slot.
+    ///
+    /// `received` is told as "written": a walsender that has nothing more to send asks again only while
+    /// both its "written" and its "flushed" are behind what it has sent.
+    pub fn queue_status(&mut self, received: Lsn, confirmed: Lsn, want_reply: bool) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
+        let mut body = BytesMut::with_capacity(34);
+        body.put_u8(b'r');
+        body.put_u64(received.max(confirmed).as_u64());
+        body.put_u64(confirmed.as_u64());
+        body.put_u64(confirmed.as_u64());
+        body.put_u64(u64::try_from(now.as_micros()).unwrap_or(0));
+        body.put_u8(u8::from(want_reply));
+        // CopyData::new fails only for a body of two gigabytes.
+        if let Ok(message) = frontend::CopyData::new(body.freeze()) {
+            message.write(self.wire.outbox());
+        }
+    }
+
+    /// Writes what is queued, ends the copy, and waits until the server has said the same: then it has
+    /// read the last status update. Bound it by a timeout.
+    pub async fn finish(mut self) -> Result<()> {
+        frontend::copy_done(self.wire.outbox());
+        self.wire.flush().await.map_err(broken)?;
+        loop {
+            match self.wire.next(self.message_bytes_max).map_err(broken)?.map(|raw| raw.tag) {
+                Some(backend::COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG) => break,
+                Some(_) => {}
+                None => self.wire.fill().await.map_err(broken)?,
+            }
+        }
+        frontend::terminate(self.wire.outbox());
+        self.wire.flush().await.map_err(broken)
+    }
+}
+
+fn broken(error: io::Error) -> Error {
+    from_io("the replication connection broke", error)
+}
+
+fn oversized(error: io::Error, limit: usize) -> Error {
+    if error.kind() != io::ErrorKind::InvalidData {
+        return broken(error);
+    }
+    Error::definite("cannot read the replication stream")
+        .because(error)
+        .hint(format!("raise max_event_bytes: with it, messages up to {limit} bytes are read"))
+}
+
+enum StartAnswer {
+    Streaming,
+    Refused(ServerError),
+    Ready,
+    Other,
+}
+
+fn read_start_answer(raw: &Raw<'_>) -> io::Result<StartAnswer> {
+    Ok(match raw.tag {
+        COPY_BOTH_RESPONSE_TAG => StartAnswer::Streaming,
+        backend::ERROR_RESPONSE_TAG => StartAnswer::Refused(server_error(raw)?),
+        backend::READY_FOR_QUERY_TAG => StartAnswer::Ready,
+        _ => StartAnswer::Other,
+    })
+}
+
+/// Parses an ErrorResponse or NoticeResponse; both have the same fields.
+fn server_error(raw: &Raw<'_>) -> io::Result<ServerError> {
+    let mut message = BytesMut::with_capacity(raw.body.len() + 5);
+    message.put_u8(backend::ERROR_RESPONSE_TAG);
+    message.put_u32(u32::try_from(raw.body.len() + 4).unwrap_or(u32::MAX));
+    message.put_slice(raw.body);
+    match backend::Message::parse(&mut message)? {
+        Some(backend::Message::ErrorResponse(body)) => ServerError::parse(body.fields()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// What may come between frames. A warning about the publication is an error: PostgreSQL 18 skips an
+/// unknown publication with a warning and streams nothing, for ever.
+fn other_message(raw: &Raw<'_>) -> Result<()> {
+    match raw.tag {
+        backend::ERROR_RESPONSE_TAG => {
+            let error = server_error(raw).map_err(broken)?;
+            Err(error.into_error("the server ended the replication stream"))
+        }
+        backend::NOTICE_RESPONSE_TAG => {
+            let notice = server_error(raw).map_err(broken)?;
+            if notice.code == "55000" {
+                return Err(notice.into_error("the server does not stream the publication"));
+            }
+            tracing::info!(code = notice.code, notice = notice.message, "notice from PostgreSQL");
+            Ok(())
+        }
+        backend::PARAMETER_STATUS_TAG => Ok(()),
+        backend::COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG => {
+            Err(Error::transient("the server ended the replication stream"))
+        }
+        _ => Err(Error::transient("the server broke the replication protocol")),
+    }
+}
+
+fn frame(body: &[u8]) -> Result<Frame<'_>> {
+    let frame = match body.split_first() {
+        // XLogData: start, end, clock: three times eight bytes, then the plugin's message.
+        Some((b'w', rest)) => rest.get(24..).map(|data| Frame::XLogData { data }),
+        Some((b'k', rest)) => rest.first_chunk::<8>().zip(rest.get(16)).map(|(wal_end, reply)| {
+            let wal_end = Lsn::new(u64::from_be_bytes(*wal_end));
+            Frame::Keepalive { wal_end, reply_requested: *reply != 0 }
+        }),
+        _ => None,
+    };
+    frame.ok_or_else(|| Error::transient("the server sent a malformed replication frame"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    fn connected(bytes_max: usize) -> (Replication, DuplexStream) {
+        let (ours, theirs) = duplex(1024 * 1024);
+        (Replication::new(Wire::new(Box::new(ours)), bytes_max), theirs)
+    }
+
+    fn copy_data(body: &[u8]) -> Vec<u8> {
+        let mut message = vec![backend::COPY_DATA_TAG];
+        message.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+        message.extend_from_slice(body);
+        message
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn frames_split_at_any_byte_arrive_whole_and_in_order() {
+        run(async {
+            let mut keepalive = vec![b'k'];
+            keepalive.extend_from_slice(&77u64.to_be_bytes());
+            keepalive.extend_from_slice(&[0; 8]);
+            keepalive.push(1);
+            let data = [&[b'w'][..], &[0; 24], b"hello"].concat();
+            let bytes = [copy_data(&data), copy_data(&keepalive)].concat();
+            for cut in 1..bytes.len() {
+                let (mut replication, mut server) = connected(1024);
+                let mut seen = Vec::new();
+                for part in [&bytes[..cut], &bytes[cut..]] {
+                    server.write_all(part).await.unwrap();
+                    replication.pump(true).await.unwrap();
+                    while let Some(frame) = replication.next_frame().unwrap() {
+                        seen.push(format!("{frame:?}"));
+                    }
+                }
+                assert_eq!(seen.len(), 2, "cut at {cut}: {seen:?}");
+                assert!(seen[0].contains("[104, 101, 108, 108, 111]"), "{}", seen[0]);
+                assert!(seen[1].contains("Lsn(77)") && seen[1].contains("true"), "{}", seen[1]);
+            }
+        });
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_refused_before_it_is_buffered() {
+        run(async {
+            let (mut replication, mut server) = connected(100);
+            server.write_all(&[b'd', 0x7f, 0xff, 0xff, 0xff]).await.unwrap();
+            replication.pump(true).await.unwrap();
+            let error = replication.next_frame().unwrap_err();
+            assert_eq!(error.class(), crate::error::Class::Definite);
+            assert!(error.next_step().unwrap().contains("max_event_bytes"));
+        });
+    }
+
+    #[test]
+    fn a_status_update_leaves_while_nothing_is_read() {
+        run(async {
+            let (mut replication, mut server) = connected(1024);
+            replication.queue_status(Lsn::new(9), Lsn::new(5), true);
+            let mut bytes = [0; 39];
+            tokio::select! {
+                result = replication.pump(false) => panic!("ended: {result:?}"),
+                read = server.read_exact(&mut bytes) => { read.unwrap(); }
+            }
+            assert_eq!(bytes[..6], [b'd', 0, 0, 0, 38, b'r']);
+            assert_eq!(bytes[6..14], 9u64.to_be_bytes());
+            assert_eq!(bytes[14..22], 5u64.to_be_bytes());
+            assert_eq!(bytes[22..30], 5u64.to_be_bytes());
+            assert_eq!(bytes[38], 1);
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>) {
+            let (mut replication, mut server) = connected(4096);
+            run(async {
+                server.write_all(&bytes).await.unwrap();
+                server.write_all(&[0]).await.unwrap();
+                replication.pump(true).await.unwrap();
+                for _ in 0..bytes.len() {
+                    if !matches!(replication.next_frame(), Ok(Some(_))) { break }
+                }
+            });
+        }
+    }
+}

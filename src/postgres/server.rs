@@ -1,0 +1,73 @@
+//! Facts about the server, asked once per start of the line, and the complaints that follow from them.
+//!
+//! In: an SQL client. Out: [`Facts`]. Asked on the SQL connection, because some managed servers refuse
+//! SHOW and SELECT in replication mode.
+
+use tokio_postgres::Client;
+
+use super::failure::from_sql;
+use crate::error::{Error, Result};
+
+const SERVER_FACTS: &str = include_str!("../../sql/queries/server_facts.sql");
+
+/// The oldest PostgreSQL that has all we ask for: publish_via_partition_root and wal_status came with 13.
+const VERSION_MIN: i32 = 130_000;
+/// Logical messages pass through pgoutput from 14 on.
+const VERSION_MESSAGES: i32 = 140_000;
+/// Failover slots came with 17.
+const VERSION_FAILOVER: i32 = 170_000;
+
+/// What the server is.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// As PostgreSQL counts: 150018 is 15.18.
+    pub version_num: i32,
+    /// For people: `15.18`.
+    pub version: String,
+    /// Whether pgoutput can pass on logical messages.
+    pub has_messages: bool,
+    /// Whether a slot can be synchronised to a standby.
+    pub has_failover_slots: bool,
+    /// The role we are logged in as.
+    pub role: String,
+    /// Whether that role may stream.
+    pub may_replicate: bool,
+}
+
+/// Asks the server, and refuses one that cannot serve a slot: too old, wal_level too low.
+pub async fn facts(client: &Client) -> Result<Facts> {
+    let doing = "cannot read the facts of the PostgreSQL server";
+    let row = client.query_one(SERVER_FACTS, &[]).await.map_err(|e| from_sql(doing, e))?;
+    let version_num: i32 = row.get("version_num");
+    let version: String = row.get("version");
+    let wal_level: String = row.get("wal_level");
+    if version_num < VERSION_MIN {
+        return Err(Error::definite(format!("PostgreSQL {version} is too old"))
+            .hint("walrelay needs PostgreSQL 13 or later"));
+    }
+    if wal_level != "logical" {
+        return Err(Error::definite(format!(
+            "PostgreSQL runs with wal_level = {wal_level}: it writes no logical changes"
+        ))
+        .hint(
+            "set wal_level = logical (ALTER SYSTEM SET wal_level = logical) and restart PostgreSQL",
+        ));
+    }
+    Ok(Facts {
+        version_num,
+        version,
+        has_messages: version_num >= VERSION_MESSAGES,
+        has_failover_slots: version_num >= VERSION_FAILOVER,
+        role: row.get("role"),
+        may_replicate: row.get("may_replicate"),
+    })
+}
+
+/// The complaint about a role that may not stream.
+#[must_use]
+pub fn missing_replication_right(role: &str) -> Error {
+    Error::definite(format!(
+        "role {role:?} has no REPLICATION attribute: it may not stream the WAL"
+    ))
+    .hint(format!("ALTER ROLE {} REPLICATION", super::quote::ident(role)))
+}

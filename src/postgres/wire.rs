@@ -1,0 +1,364 @@
+//! The thin connection: PostgreSQL's messages over any byte stream.
+//!
+//! In: a socket (TCP, TLS, unix, or a pair in memory). Out: log-in done, simple queries answered, and
+//! frames one at a time. Every read and every write is cancel-safe, because the line polls them in a
+//! `select!`: bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's length
+//! is checked before a byte is reserved for it. tokio-postgres cannot do this: it has no replication
+//! mode (<https://www.postgresql.org/docs/current/protocol-replication.html>).
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "postgres_protocol::Message is non-exhaustive: a wildcard is needed in any case"
+)]
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::authentication::{md5_hash, sasl};
+use postgres_protocol::message::backend::{self, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::failure::{ServerError, from_io};
+use crate::error::{Error, Result};
+
+/// Any byte stream to a server.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// Bytes asked for in one read: the kernel's usual socket buffer, so that one call drains it.
+const READ_BYTES: usize = 128 * 1024;
+/// A message of the log-in or of a simple query is small; more is not PostgreSQL on the other side.
+const TALK_BYTES_MAX: usize = 1024 * 1024;
+/// Tag and length of a message.
+const HEADER_BYTES: usize = 5;
+
+/// Who logs in, and with what.
+pub(super) struct Login<'a> {
+    pub parameters: Vec<(&'a str, &'a str)>,
+    pub user: &'a str,
+    pub password: Option<&'a [u8]>,
+    /// The digest of the server's certificate, on a TLS link.
+    pub binding: Option<Vec<u8>>,
+    pub is_tls: bool,
+}
+
+/// A message on the wire that has not been copied: its tag and its body.
+pub(super) struct Raw<'a> {
+    pub tag: u8,
+    pub body: &'a [u8],
+}
+
+/// One connection's socket and its two buffers.
+pub(super) struct Wire {
+    socket: Box<dyn Duplex>,
+    inbox: BytesMut,
+    outbox: BytesMut,
+    /// Bytes of `inbox` that the message handed out last still occupies.
+    consumed: usize,
+    /// Whether the socket (TLS above all) has passed on everything it was given.
+    is_flushed: bool,
+}
+
+impl Wire {
+    pub fn new(socket: Box<dyn Duplex>) -> Self {
+        Self {
+            socket,
+            inbox: BytesMut::new(),
+            outbox: BytesMut::new(),
+            consumed: 0,
+            is_flushed: true,
+        }
+    }
+
+    /// Appends what the server sent to the inbox. Cancel-safe. The end of the stream is an error.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        self.release();
+        self.inbox.reserve(READ_BYTES);
+        match self.socket.read_buf(&mut self.inbox).await? {
+            0 => Err(closed()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next whole message in the inbox, or `None` when more must be read. It is released by the
+    /// next call. A message over `bytes_max` is an error before it is buffered.
+    pub fn next(&mut self, bytes_max: usize) -> io::Result<Option<Raw<'_>>> {
+        self.release();
+        let Some(header) = backend::Header::parse(&self.inbox)? else { return Ok(None) };
+        // `Header::parse` refuses lengths under four, so this cannot fail or underflow.
+        let body = usize::try_from(header.len()).unwrap_or(0).saturating_sub(4);
+        if body > bytes_max {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a message of {body} bytes is over the limit of {bytes_max}"),
+            ));
+        }
+        let total = HEADER_BYTES + body;
+        if self.inbox.len() < total {
+            self.inbox.reserve(total - self.inbox.len());
+            return Ok(None);
+        }
+        self.consumed = total;
+        let body = self.inbox.get(HEADER_BYTES..total);
+        Ok(body.map(|body| Raw { tag: header.tag(), body }))
+    }
+
+    /// Puts the message handed out last back: the next call returns it again.
+    pub fn unread(&mut self) {
+        self.consumed = 0;
+    }
+
+    fn release(&mut self) {
+        if self.consumed > 0 {
+            self.inbox.advance(self.consumed);
+            self.consumed = 0;
+        }
+        // One large event must not pin its size in memory for good.
+        if self.inbox.is_empty() && self.inbox.capacity() > 8 * READ_BYTES {
+            self.inbox = BytesMut::new();
+        }
+    }
+
+    /// The outgoing buffer: whatever is put here leaves with [`Wire::flush`].
+    pub fn outbox(&mut self) -> &mut BytesMut {
+        &mut self.outbox
+    }
+
+    /// Writes the outbox. Cancel-safe: what was written is gone from it, the rest is not.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        while self.outbox.has_remaining() {
+            if self.socket.write_buf(&mut self.outbox).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        self.socket.flush().await
+    }
+
+    /// Writes what is unsent and, when `may_read`, waits for more from the server: true once something
+    /// came. With `may_read` false it only writes, and never completes unless the link breaks.
+    /// Cancel-safe: poll it in a `select!` and drop it at will.
+    pub async fn pump(&mut self, may_read: bool) -> io::Result<()> {
+        self.release();
+        poll_fn(|cx| {
+            self.poll_write(cx)?;
+            if !may_read {
+                return Poll::Pending;
+            }
+            self.inbox.reserve(READ_BYTES);
+            match ready!(pin!(self.socket.read_buf(&mut self.inbox)).poll(cx))? {
+                0 => Poll::Ready(Err(closed())),
+                _ => Poll::Ready(Ok(())),
+            }
+        })
+        .await
+    }
+
+    /// Writes as much of the outbox as the socket takes now.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.outbox.has_remaining() {
+            match pin!(self.socket.write_buf(&mut self.outbox)).poll(cx)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(_) => self.is_flushed = false,
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if !self.is_flushed {
+            self.is_flushed = pin!(self.socket.flush()).poll(cx)?.is_ready();
+        }
+        Ok(())
+    }
+
+    /// The next message, parsed, while nothing is streaming.
+    async fn message(&mut self) -> io::Result<Message> {
+        loop {
+            if self.peek(TALK_BYTES_MAX)? {
+                self.release();
+                let message = Message::parse(&mut self.inbox)?;
+                return message.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Whether a whole message is in the inbox; it stays there.
+    fn peek(&mut self, bytes_max: usize) -> io::Result<bool> {
+        let there = self.next(bytes_max)?.is_some();
+        self.unread();
+        Ok(there)
+    }
+
+    /// Asks for TLS; true when the server agrees
+    /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>).
+    pub async fn request_tls(&mut self) -> io::Result<bool> {
+        frontend::ssl_request(&mut self.outbox);
+        self.flush().await?;
+        // Exactly one byte: anything more before the handshake would be plain text smuggled in.
+        match self.socket.read_u8().await? {
+            b'S' => Ok(true),
+            b'N' => Ok(false),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "no PostgreSQL server answers")),
+        }
+    }
+
+    /// The socket itself, for the TLS handshake. Only right after [`Wire::request_tls`].
+    pub fn into_socket(self) -> Box<dyn Duplex> {
+        self.socket
+    }
+
+    /// Start-up message, authentication, and all that follows up to the first ReadyForQuery.
+    pub async fn log_in(&mut self, login: &Login<'_>) -> Result<()> {
+        let doing = "cannot log in to PostgreSQL";
+        let io = |error| from_io(doing, error);
+        frontend::startup_message(login.parameters.iter().copied(), &mut self.outbox)
+            .map_err(io)?;
+        self.flush().await.map_err(io)?;
+        self.authenticate(login).await?;
+        loop {
+            match self.message().await.map_err(io)? {
+                Message::ReadyForQuery(_) => return Ok(()),
+                Message::ErrorResponse(body) => {
+                    return Err(ServerError::parse(body.fields()).map_err(io)?.into_error(doing));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn authenticate(&mut self, login: &Login<'_>) -> Result<()> {
+        let doing = "cannot log in to PostgreSQL";
+        let io = |error| from_io(doing, error);
+        let password = || {
+            login.password.ok_or_else(|| {
+                Error::definite(format!("{doing}: the server asks for a password"))
+                    .hint("put it into database_url")
+            })
+        };
+        loop {
+            match self.message().await.map_err(io)? {
+                Message::AuthenticationOk => return Ok(()),
+                Message::AuthenticationCleartextPassword if login.is_tls => {
+                    frontend::password_message(password()?, &mut self.outbox).map_err(io)?;
+                }
+                Message::AuthenticationCleartextPassword => {
+                    return Err(Error::definite(format!(
+                        "{doing}: the server asks for the password in clear text on a link that \
+                         is not encrypted"
+                    ))
+                    .hint("use scram-sha-256 in pg_hba.conf, or sslmode=require in database_url"));
+                }
+                Message::AuthenticationMd5Password(body) => {
+                    let hash = md5_hash(login.user.as_bytes(), password()?, body.salt());
+                    frontend::password_message(hash.as_bytes(), &mut self.outbox).map_err(io)?;
+                }
+                Message::AuthenticationSasl(body) => {
+                    self.scram(password()?, login, &body).await?;
+                }
+                Message::ErrorResponse(body) => {
+                    return Err(ServerError::parse(body.fields()).map_err(io)?.into_error(doing));
+                }
+                Message::NoticeResponse(_) => {}
+                // Above all ReadyForQuery: a server that never asked who we are is not believed.
+                _ => {
+                    return Err(Error::definite(format!(
+                        "{doing}: the server asks for a method other than SCRAM, MD5 or password"
+                    ))
+                    .hint("use scram-sha-256 for this role in pg_hba.conf"));
+                }
+            }
+            self.flush().await.map_err(io)?;
+        }
+    }
+
+    /// SCRAM-SHA-256, with channel binding when the link and the server have it
+    /// (<https://www.postgresql.org/docs/current/sasl-authentication.html>).
+    async fn scram(
+        &mut self,
+        password: &[u8],
+        login: &Login<'_>,
+        offer: &backend::AuthenticationSaslBody,
+    ) -> Result<()> {
+        let doing = "cannot log in to PostgreSQL";
+        let io = |error| from_io(doing, error);
+        let offered: Vec<String> =
+            offer.mechanisms().map(|m| Ok(m.to_owned())).collect().map_err(io)?;
+        let has = |name: &str| offered.iter().any(|mechanism| mechanism == name);
+        let (mechanism, binding) = match &login.binding {
+            Some(digest) if has(sasl::SCRAM_SHA_256_PLUS) => {
+                let binding = sasl::ChannelBinding::tls_server_end_point(digest.clone());
+                (sasl::SCRAM_SHA_256_PLUS, binding)
+            }
+            Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+            None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+        };
+        if !has(mechanism) {
+            return Err(Error::definite(format!("{doing}: the server does not offer {mechanism}")));
+        }
+        let mut scram = sasl::ScramSha256::new(password, binding);
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut self.outbox)
+            .map_err(io)?;
+        self.flush().await.map_err(io)?;
+        match self.message().await.map_err(io)? {
+            Message::AuthenticationSaslContinue(body) => scram.update(body.data()).map_err(io)?,
+            other => return Err(unexpected(doing, other)),
+        }
+        frontend::sasl_response(scram.message(), &mut self.outbox).map_err(io)?;
+        self.flush().await.map_err(io)?;
+        match self.message().await.map_err(io)? {
+            Message::AuthenticationSaslFinal(body) => scram.finish(body.data()).map_err(io),
+            other => Err(unexpected(doing, other)),
+        }
+    }
+
+    /// A simple query; the rows as text. Errors begin with `doing`.
+    pub async fn query(&mut self, sql: &str, doing: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let io = |error| from_io(doing, error);
+        frontend::query(sql, &mut self.outbox).map_err(io)?;
+        self.flush().await.map_err(io)?;
+        let mut rows = Vec::new();
+        let mut failure = None;
+        loop {
+            match self.message().await.map_err(io)? {
+                Message::DataRow(body) => rows.push(text_row(&body).map_err(io)?),
+                Message::ErrorResponse(body) => {
+                    failure = Some(ServerError::parse(body.fields()).map_err(io)?);
+                }
+                Message::ReadyForQuery(_) => break,
+                _ => {}
+            }
+        }
+        match failure {
+            Some(error) => Err(error.into_error(doing)),
+            None => Ok(rows),
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")
+}
+
+fn text_row(body: &backend::DataRowBody) -> io::Result<Vec<Option<String>>> {
+    let buffer = body.buffer();
+    body.ranges()
+        .map(|range| {
+            let bytes = range.and_then(|range| buffer.get(range));
+            Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+        })
+        .collect()
+}
+
+/// An error response becomes itself; anything else is a protocol error.
+pub(super) fn unexpected(doing: &str, message: Message) -> Error {
+    match message {
+        Message::ErrorResponse(body) => match ServerError::parse(body.fields()) {
+            Ok(error) => error.into_error(doing),
+            Err(error) => from_io(doing, error),
+        },
+        _ => Error::transient(format!("{doing}: the server broke the protocol")),
+    }
+}
