@@ -6,3 +6,4 @@ pub mod lsn;
 pub mod outbox;
 pub mod pgoutput;
 pub mod postgres;
+pub mod sink;

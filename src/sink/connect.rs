@@ -1,0 +1,189 @@
+//! A connection to Redis, and the facts about the server that the line hangs on.
+//!
+//! In: redis_url. Out: a [`Sink`] with the script loaded, and [`Facts`]. The facts are read at every
+//! connect, not assumed. There is no reconnecting in here: a broken or timed-out connection may have lost
+//! a batch in the middle of the chain, so the caller throws the sink away and restarts the line.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::failure::{Failure, Verdict};
+use crate::config::Durability;
+use crate::error::{Error, Result};
+
+const PUBLISH: &str = include_str!("publish.lua");
+/// `appendfsync everysec` may be late by a second when the disk is busy, so two bound what a crash can
+/// lose (<https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/#how-durable-is-the-append-only-file>).
+const EVERYSEC_WORST: Duration = Duration::from_secs(2);
+
+/// When an entry is safe after Redis answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// With the answer.
+    AtOnce,
+    /// Once this much time has passed.
+    After(Duration),
+}
+
+/// What the server is.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `Redis 7.0.15` or `Valkey 8.0.1`.
+    pub version: String,
+    /// Whether the append-only file is on; `None` when the server does not tell.
+    pub aof_enabled: Option<bool>,
+    /// `always`, `everysec` or `no`; `None` when the server does not tell.
+    pub appendfsync: Option<String>,
+    /// What is thrown away when memory is full.
+    pub maxmemory_policy: Option<String>,
+}
+
+impl Facts {
+    /// What `durability` means on this server. `fsync` without an append-only file is refused: the
+    /// promise could not be kept.
+    pub fn durable(&self, durability: Durability) -> Result<Durable> {
+        if durability == Durability::Memory {
+            return Ok(Durable::AtOnce);
+        }
+        if self.aof_enabled == Some(false) {
+            return Err(Error::definite(
+                "durability = fsync, but Redis keeps no append-only file (appendonly no): a crash of \
+                 Redis would lose entries that were confirmed",
+            )
+            .hint("set appendonly yes in Redis, or durability = memory if losing them is acceptable"));
+        }
+        Ok(match self.appendfsync.as_deref() {
+            Some("always") => Durable::AtOnce,
+            _ => Durable::After(EVERYSEC_WORST),
+        })
+    }
+}
+
+/// A connection to Redis. Clones share it.
+#[derive(Clone)]
+pub struct Sink {
+    connection: MultiplexedConnection,
+    publish_sha: Arc<str>,
+}
+
+impl Sink {
+    /// Connects, logs in and loads the publish script; every wait has a bound.
+    pub async fn connect(url: &SecretString, timeouts: Timeouts) -> Result<Self, Failure> {
+        let client = client(url).map_err(|error| Failure {
+            verdict: Verdict::Definite,
+            code: "URL".to_owned(),
+            text: error.to_string(),
+        })?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.reply));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| connect_failure(&error))?;
+        let publish_sha: String = redis::cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(PUBLISH)
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| Failure::of(&error))?;
+        Ok(Self { connection, publish_sha: publish_sha.into() })
+    }
+
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    /// The hash that names the publish script in the server's script cache.
+    #[must_use]
+    pub fn publish_sha(&self) -> Arc<str> {
+        Arc::clone(&self.publish_sha)
+    }
+
+    /// Reads the facts. What an ACL hides stays unknown.
+    pub async fn facts(&self) -> Result<Facts, Failure> {
+        let mut connection = self.connection();
+        let info: redis::RedisResult<String> =
+            redis::cmd("INFO").query_async(&mut connection).await;
+        let info = optional(info)?.unwrap_or_default();
+        let lines: HashMap<&str, &str> =
+            info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("appendfsync");
+        let config: redis::RedisResult<HashMap<String, String>> =
+            command.query_async(&mut connection).await;
+        let appendfsync = optional(config)?.and_then(|mut config| config.remove("appendfsync"));
+        let owned = |key: &str| lines.get(key).map(|value| (*value).to_owned());
+        let version = match (lines.get("valkey_version"), lines.get("redis_version")) {
+            (Some(version), _) => format!("Valkey {version}"),
+            (None, Some(version)) => format!("Redis {version}"),
+            (None, None) => "Redis (version hidden)".to_owned(),
+        };
+        Ok(Facts {
+            version,
+            aof_enabled: lines.get("aof_enabled").map(|value| *value == "1"),
+            appendfsync,
+            maxmemory_policy: owned("maxmemory_policy"),
+        })
+    }
+}
+
+/// How long to wait for Redis.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For a reply.
+    pub reply: Duration,
+}
+
+/// A refused permission is "unknown"; any other failure is a failure.
+fn optional<T>(answer: redis::RedisResult<T>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match Failure::of(&error) {
+            failure if matches!(failure.code.as_str(), "NOPERM" | "ERR") => Ok(None),
+            failure => Err(failure),
+        },
+    }
+}
+
+/// A log-in that is refused at connect is somebody's mistake, not an outage.
+fn connect_failure(error: &redis::RedisError) -> Failure {
+    let mut failure = Failure::of(error);
+    if matches!(failure.code.as_str(), "NOAUTH" | "WRONGPASS" | "AUTH") {
+        failure.verdict = Verdict::Definite;
+    }
+    failure
+}
+
+fn client(url: &SecretString) -> redis::RedisResult<Client> {
+    let info = connection_info(url)?;
+    // Nagle would hold the second of two small batches back until the first is answered.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    Client::open(info.set_tcp_settings(tcp))
+}
+
+fn connection_info(url: &SecretString) -> redis::RedisResult<ConnectionInfo> {
+    url.expose_secret().into_connection_info()
+}
+
+/// Checks `redis_url` without connecting; the complaint does not repeat it.
+pub fn check_url(url: &SecretString) -> Result<()> {
+    connection_info(url).map(drop).map_err(|error| {
+        Error::usage(format!("redis_url: {error}"))
+            .hint("expected redis://USER:PASSWORD@HOST:PORT/DB, rediss:// for TLS, or unix:///PATH")
+    })
+}
+
+/// The server's address for people: never the password.
+#[must_use]
+pub fn label(url: &SecretString) -> String {
+    connection_info(url).map_or_else(|_| "redis".to_owned(), |info| info.addr().to_string())
+}

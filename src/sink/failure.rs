@@ -1,0 +1,150 @@
+//! What an error reply of Redis means: the one place that decides.
+//!
+//! In: an error of the client, or the text of a refused XADD. Out: [`Failure`]. The table is
+//! DESIGN's: an outage is waited for and burns nothing, a fence or a gap restarts the line, a refused
+//! event is that event's own affair. An unknown error is an outage: to wait and to say so loses nothing.
+
+use std::fmt;
+
+use redis::{ErrorKind, RedisError};
+
+use crate::error::Error;
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Redis cannot take writes now: hold, and try again for ever.
+    Outage,
+    /// The state the line is built on is gone (script cache, chain): restart it from the slot.
+    Restart,
+    /// Another relay leads: stop writing, become a standby.
+    Fenced,
+    /// This event is refused; others are not.
+    Rejected,
+    /// Somebody must change a setting or a privilege.
+    Definite,
+}
+
+/// A failure with its verdict and its words. Redis's error texts name keys and commands, no values.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What to do.
+    pub verdict: Verdict,
+    /// The first word of the reply, or what became of the connection.
+    pub code: String,
+    /// The rest of it.
+    pub text: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    /// Of a call that failed as a whole.
+    #[must_use]
+    pub fn of(error: &RedisError) -> Self {
+        let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+        match error.code() {
+            Some(code) => Self { verdict: verdict(code), code: code.to_owned(), text },
+            None if error.kind() == ErrorKind::AuthenticationFailed => {
+                Self { verdict: Verdict::Definite, code: "AUTH".to_owned(), text }
+            }
+            None => {
+                let verdict = Verdict::Outage;
+                Self { verdict, code: "CONNECTION".to_owned(), text: error.to_string() }
+            }
+        }
+    }
+
+    /// Of one XADD inside the script, by the text of its error.
+    #[must_use]
+    pub fn of_entry(reply: &str) -> Self {
+        let reply = reply.trim_start_matches('-');
+        let (code, text) = reply.split_once(' ').unwrap_or((reply, ""));
+        let verdict = match (code, verdict(code)) {
+            // Inside the script these speak of the one key and the one entry.
+            ("ERR" | "NOPERM", _) => Verdict::Rejected,
+            (_, verdict) => verdict,
+        };
+        Self { verdict, code: code.to_owned(), text: text.to_owned() }
+    }
+
+    /// As the program's error: an outage is transient, the rest is somebody's to mend.
+    #[must_use]
+    pub fn into_error(self, doing: &str) -> Error {
+        let what = format!("{doing}: {self}");
+        match self.verdict {
+            Verdict::Outage | Verdict::Restart | Verdict::Fenced => Error::transient(what),
+            Verdict::Rejected | Verdict::Definite => match next_step(&self.code) {
+                Some(step) => Error::definite(what).hint(step),
+                None => Error::definite(what),
+            },
+        }
+    }
+}
+
+fn verdict(code: &str) -> Verdict {
+    match code {
+        "GAP" | "NOSCRIPT" => Verdict::Restart,
+        "FENCED" => Verdict::Fenced,
+        "WRONGTYPE" => Verdict::Rejected,
+        "NOPERM" | "CROSSSLOT" | "MOVED" | "ASK" | "WRONGPASS" => Verdict::Definite,
+        // LOADING, READONLY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, OOM, MISCONF, NOREPLICAS, BUSY, NOAUTH.
+        _ => Verdict::Outage,
+    }
+}
+
+fn next_step(code: &str) -> Option<&'static str> {
+    match code {
+        "WRONGTYPE" => Some("the key is no stream: rename or delete it, or choose another stream"),
+        "NOPERM" => Some("allow the relay's user this command and key (README, Redis permissions)"),
+        "MOVED" | "ASK" | "CROSSSLOT" => {
+            Some("redis_url points at a Redis Cluster; this version needs a single primary")
+        }
+        "WRONGPASS" | "AUTH" | "NOAUTH" => Some("correct the user and password in redis_url"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_waited_for_and_only_an_event_is_rejected() {
+        for code in [
+            "LOADING",
+            "READONLY",
+            "MASTERDOWN",
+            "CLUSTERDOWN",
+            "TRYAGAIN",
+            "OOM",
+            "MISCONF",
+            "NOREPLICAS",
+            "BUSY",
+            "NOAUTH",
+            "SOMETHING",
+        ] {
+            assert_eq!(verdict(code), Verdict::Outage, "{code}");
+            assert_eq!(Failure::of_entry(code).verdict, Verdict::Outage, "{code}");
+        }
+        assert_eq!(verdict("GAP"), Verdict::Restart);
+        assert_eq!(verdict("NOSCRIPT"), Verdict::Restart);
+        assert_eq!(verdict("FENCED"), Verdict::Fenced);
+        assert_eq!(verdict("NOPERM"), Verdict::Definite);
+    }
+
+    #[test]
+    fn a_refused_entry_is_rejected_alone() {
+        let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        assert_eq!(Failure::of_entry(wrong).verdict, Verdict::Rejected);
+        assert_eq!(Failure::of_entry("NOPERM no permission").verdict, Verdict::Rejected);
+        assert_eq!(Failure::of_entry("ERR string exceeds maximum").verdict, Verdict::Rejected);
+        assert_eq!(Failure::of_entry("OOM command not allowed").verdict, Verdict::Outage);
+    }
+}

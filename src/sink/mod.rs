@@ -1,0 +1,19 @@
+//! Room 4, delivery: everything that knows Redis, and of the rest only the envelope.
+//!
+//! In: envelopes with their positions. Out: entries in their streams, each once. It must stay true that
+//! entries and checkpoint change in one atomic step (`publish.lua`), that only `batch.rs` knows field
+//! names, and that a connection that broke or timed out is never used again.
+
+mod batch;
+mod checkpoint;
+mod connect;
+mod entry;
+mod failure;
+mod publish;
+
+pub use batch::{Batch, Hint, Sealed};
+pub use checkpoint::{Checkpoint, checkpoint_key};
+pub use connect::{Durable, Facts, Sink, Timeouts, check_url, label};
+pub use entry::EntryWriter;
+pub use failure::{Failure, Verdict};
+pub use publish::Written;

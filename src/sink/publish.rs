@@ -1,0 +1,100 @@
+//! The two script calls of the line: take a stream over, and publish a batch to it.
+//!
+//! In: a connection and a sealed batch. Out: what was written, or why nothing was. It must stay true that
+//! a reply is classified by `failure.rs` and by nothing else.
+
+use redis::{Cmd, Value};
+
+use super::batch::Sealed;
+use super::checkpoint::Checkpoint;
+use super::connect::Sink;
+use super::failure::{Failure, Verdict};
+use crate::lsn::Position;
+
+const OPEN: &str = include_str!("open.lua");
+
+/// What one script call did.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Entries added.
+    pub added: usize,
+    /// Events that were in the stream already: repeats after a crash.
+    pub present: usize,
+    /// Why the event behind those was refused, if one was; the rest of the batch was not tried.
+    pub refusal: Option<Failure>,
+}
+
+impl Sink {
+    /// Takes `stream` over under the next epoch and says where it stands. Fails where the key holds
+    /// something that is no stream.
+    pub async fn open(
+        &self,
+        stream: &str,
+        checkpoint_key: &str,
+        timeline: u32,
+    ) -> Result<Checkpoint, Failure> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(OPEN).arg(2).arg(stream).arg(checkpoint_key).arg(timeline);
+        let reply: (String, String, String, String) =
+            command.query_async(&mut self.connection()).await.map_err(|e| Failure::of(&e))?;
+        let (epoch, position, event_id, timeline) = reply;
+        let nonsense = || Failure {
+            verdict: Verdict::Definite,
+            code: "CHECKPOINT".to_owned(),
+            text: format!("the hash {checkpoint_key:?} holds no checkpoint of walrelay"),
+        };
+        Ok(Checkpoint {
+            epoch: epoch.parse().map_err(|_| nonsense())?,
+            position: match position.as_str() {
+                "" => Position::START,
+                text => text.parse().map_err(|_| nonsense())?,
+            },
+            event_id,
+            timeline: timeline.parse().ok(),
+        })
+    }
+
+    /// Publishes a batch: one atomic step on the server.
+    pub async fn publish(self, batch: Sealed) -> Result<Written, Failure> {
+        let Sealed(command) = batch;
+        let reply = self.send(&command).await?;
+        let nonsense = || Failure {
+            verdict: Verdict::Restart,
+            code: "REPLY".to_owned(),
+            text: "the publish script answered something else than it should".to_owned(),
+        };
+        let Value::Array(values) = reply else { return Err(nonsense()) };
+        let mut values = values.into_iter();
+        let mut count = || match values.next() {
+            Some(Value::Int(count)) => usize::try_from(count).ok(),
+            _ => None,
+        };
+        let (Some(added), Some(present)) = (count(), count()) else { return Err(nonsense()) };
+        let refusal = match values.next() {
+            None => None,
+            Some(Value::BulkString(text)) => {
+                Some(Failure::of_entry(&String::from_utf8_lossy(&text)))
+            }
+            Some(_) => return Err(nonsense()),
+        };
+        Ok(Written { added, present, refusal })
+    }
+
+    /// Tries a write that harms nothing, to see whether an outage is over.
+    pub async fn probe(&self, checkpoint_key: &str) -> Result<(), Failure> {
+        let mut command = redis::cmd("HSET");
+        command.arg(checkpoint_key).arg("probed").arg(1);
+        self.send(&command).await.map(drop)
+    }
+
+    /// Asks for a sign of life.
+    pub async fn ping(self) -> Result<(), Failure> {
+        self.send(&redis::cmd("PING")).await.map(drop)
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        let sent = self.connection().send_packed_command(command).await;
+        let value = sent.map_err(|error| Failure::of(&error))?;
+        value.extract_error().map_err(|error| Failure::of(&error))
+    }
+}
