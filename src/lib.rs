@@ -7,3 +7,4 @@ pub mod outbox;
 pub mod pgoutput;
 pub mod postgres;
 pub mod sink;
+pub mod telemetry;

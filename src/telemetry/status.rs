@@ -1,0 +1,309 @@
+//! The one place where the running relay's state is kept for people: shared, small, and cheap to write.
+//!
+//! In: state changes, positions and counts from the line. Out: a JSON document for /status, and the
+//! numbers that /metrics shows. Writing is a few atomic stores; only a state change takes a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::metrics::Metrics;
+use crate::lsn::Lsn;
+
+/// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// What the relay is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// On its way to the servers, or waiting for one to come back.
+    Connecting,
+    /// Another relay holds the slot; this one is ready to take over.
+    Standby,
+    /// The line is up.
+    Streaming,
+    /// Redis takes no writes: the replication connection is kept and nothing is read.
+    Holding,
+    /// On its way out.
+    Draining,
+}
+
+impl State {
+    /// All of them, as /metrics counts them.
+    pub const ALL: [Self; 5] =
+        [Self::Connecting, Self::Standby, Self::Streaming, Self::Holding, Self::Draining];
+
+    /// As it is written everywhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Standby => "standby",
+            Self::Streaming => "streaming",
+            Self::Holding => "holding",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether a load balancer or an orchestrator should be content.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Streaming | Self::Standby)
+    }
+}
+
+/// What runs where; fixed while a line lasts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Endpoints {
+    /// Version and address, without credentials.
+    pub postgres: String,
+    /// Version and address, without credentials.
+    pub redis: String,
+    /// The slot's name.
+    pub slot: String,
+    /// The publication's name.
+    pub publication: String,
+    /// The outbox.
+    pub table: String,
+    /// The stream of rows without a topic.
+    pub stream: String,
+    /// What happens to rows after publishing.
+    pub after_publish: &'static str,
+    /// When an entry counts as safe.
+    pub durability: String,
+}
+
+/// Where the line stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Where {
+    /// Everything before it has arrived.
+    pub received: Lsn,
+    /// Everything before it is in Redis.
+    pub published: Lsn,
+    /// Everything before it is durable and marked.
+    pub settled: Lsn,
+    /// The slot was told.
+    pub confirmed: Lsn,
+    /// Events received and not settled.
+    pub outstanding: u64,
+}
+
+#[derive(Debug)]
+struct Said {
+    state: State,
+    since: Instant,
+    endpoints: Endpoints,
+    last_error: Option<LastError>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LastError {
+    error: String,
+    hint: Option<String>,
+    unix_seconds: u64,
+}
+
+/// The relay's state, shared by the line (which writes) and the pages (which read).
+#[derive(Debug)]
+pub struct Status {
+    started: Instant,
+    said: Mutex<Said>,
+    received: AtomicU64,
+    published: AtomicU64,
+    settled: AtomicU64,
+    confirmed: AtomicU64,
+    outstanding: AtomicU64,
+    /// Unix microseconds: all committed before is published, as far as is known; 0 when nothing waits.
+    behind_since: AtomicU64,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        let now = Instant::now();
+        let said = Said {
+            state: State::Connecting,
+            since: now,
+            endpoints: Endpoints::default(),
+            last_error: None,
+        };
+        Self {
+            started: now,
+            said: Mutex::new(said),
+            received: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+            outstanding: AtomicU64::new(0),
+            behind_since: AtomicU64::new(0),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+impl Status {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        // A reader that panicked half way changed nothing.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The relay does something else from now on.
+    pub fn enter(&self, state: State) {
+        let mut said = self.said();
+        if said.state != state {
+            said.state = state;
+            said.since = Instant::now();
+        }
+        drop(said);
+        if state != State::Streaming {
+            self.behind(unix_micros());
+        }
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.said().state
+    }
+
+    /// A line came up between these.
+    pub fn connected(&self, endpoints: Endpoints) {
+        self.said().endpoints = endpoints;
+    }
+
+    /// Something went wrong; it is shown until the next thing does.
+    pub fn failed(&self, error: &crate::error::Error) {
+        self.metrics.errors.inc();
+        self.said().last_error = Some(LastError {
+            error: error.to_string(),
+            hint: error.next_step().map(str::to_owned),
+            unix_seconds: unix_micros() / 1_000_000,
+        });
+    }
+
+    /// Where the line stands now.
+    pub fn stand(&self, now: Where) {
+        self.received.store(now.received.as_u64(), Ordering::Relaxed);
+        self.published.store(now.published.as_u64(), Ordering::Relaxed);
+        self.settled.store(now.settled.as_u64(), Ordering::Relaxed);
+        self.confirmed.store(now.confirmed.as_u64(), Ordering::Relaxed);
+        self.outstanding.store(now.outstanding, Ordering::Relaxed);
+    }
+
+    /// All that was received is published.
+    pub fn caught_up(&self) {
+        self.behind_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Events wait; the newest that went out was committed at `commit_time` (PostgreSQL's microseconds).
+    pub fn published_up_to(&self, commit_time: i64) {
+        let unix = commit_time.saturating_add(POSTGRES_EPOCH_MICROS);
+        self.behind_since.store(u64::try_from(unix).unwrap_or(1), Ordering::Relaxed);
+    }
+
+    /// From now on nothing is published; what was known of earlier waiting stays.
+    fn behind(&self, unix_micros: u64) {
+        let order = Ordering::Relaxed;
+        // Losing this race means that somebody else has just said since when.
+        let _already = self.behind_since.compare_exchange(0, unix_micros, order, order);
+    }
+
+    /// Seconds for which the oldest event may have waited by now; 0 when nothing waits.
+    #[must_use]
+    pub fn lag_seconds(&self) -> f64 {
+        match self.behind_since.load(Ordering::Relaxed) {
+            0 => 0.0,
+            since => {
+                let waited = unix_micros().saturating_sub(since);
+                std::time::Duration::from_micros(waited).as_secs_f64()
+            }
+        }
+    }
+
+    /// The positions as last stored.
+    #[must_use]
+    pub fn stands(&self) -> Where {
+        let lsn = |stored: &AtomicU64| Lsn::new(stored.load(Ordering::Relaxed));
+        Where {
+            received: lsn(&self.received),
+            published: lsn(&self.published),
+            settled: lsn(&self.settled),
+            confirmed: lsn(&self.confirmed),
+            outstanding: self.outstanding.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The document of /status.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let stands = self.stands();
+        let said = self.said();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": said.state,
+            "state_seconds": said.since.elapsed().as_secs(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "endpoints": said.endpoints,
+            "positions": {
+                "received": stands.received.to_string(),
+                "published": stands.published.to_string(),
+                "settled": stands.settled.to_string(),
+                "confirmed": stands.confirmed.to_string(),
+            },
+            "lag": {
+                "bytes": unconfirmed_bytes(&stands),
+                "events": stands.outstanding,
+                "seconds": self.lag_seconds(),
+            },
+            "events": self.metrics.events_document(),
+            "reconnects": self.metrics.reconnects_document(),
+            "last_error": said.last_error,
+        })
+    }
+}
+
+/// WAL that was received and that the slot still keeps for us.
+#[must_use]
+pub(super) fn unconfirmed_bytes(stands: &Where) -> u64 {
+    stands.received.as_u64().saturating_sub(stands.confirmed.as_u64())
+}
+
+fn unix_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_counts_from_the_last_commit_that_went_out_and_ends_when_caught_up() {
+        let status = Status::default();
+        assert_eq!(status.lag_seconds().to_bits(), 0f64.to_bits());
+        status.published_up_to(0);
+        assert!(status.lag_seconds() > 800_000_000.0);
+        status.enter(State::Holding);
+        assert!(status.lag_seconds() > 800_000_000.0, "an outage does not hide what waited before");
+        status.caught_up();
+        assert_eq!(status.lag_seconds().to_bits(), 0f64.to_bits());
+    }
+
+    #[test]
+    fn the_document_shows_state_positions_and_the_last_error() {
+        let status = Status::default();
+        status.enter(State::Standby);
+        status.stand(Where { received: Lsn::new(0x1_0000_0010), ..Where::default() });
+        status.failed(&crate::error::Error::transient("gone").hint("wait"));
+        let document = status.document();
+        assert_eq!(document["state"], "standby");
+        assert_eq!(document["positions"]["received"], "1/10");
+        assert_eq!(document["last_error"]["error"], "gone");
+        assert_eq!(document["last_error"]["hint"], "wait");
+    }
+}
