@@ -6,5 +6,7 @@ pub mod lsn;
 pub mod outbox;
 pub mod pgoutput;
 pub mod postgres;
+pub mod relay;
+pub mod shutdown;
 pub mod sink;
 pub mod telemetry;

@@ -1,0 +1,420 @@
+//! One line from START_REPLICATION to its end: the one `select!`.
+//!
+//! In: frames, replies of Redis, marks done, time, the wish to stop. Out: batches, marks, status updates; and
+//! at last how it ended. It must stay true that a reader without room stops reading yet goes on telling the
+//! server where it stands, that events are sent in order, and that whatever breaks ends the session: what
+//! was not confirmed is sent again by the slot, and what Redis has already is skipped by the script.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::poll;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, Sleep};
+
+use super::hold::Held;
+use super::line::{Action, Flight, Line};
+use super::settle::{Job, Marked, Marker, Settler};
+use super::start::Start;
+use super::streams::StreamId;
+use crate::config::AfterPublish;
+use crate::error::{Class, Error, Result};
+use crate::postgres::{Frame, Replication};
+use crate::shutdown::Shutdown;
+use crate::sink::{Checkpoint, Failure, Sink, Verdict, Written};
+use crate::telemetry::{State, Status, Where};
+
+/// How long the server may take to end the copy with us.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a session ended without an error.
+pub(super) enum End {
+    /// All that was received is settled, and the slot was told; or the time for it was over.
+    Drained,
+    /// Redis takes no writes.
+    Hold(Box<Held>, Failure),
+}
+
+/// What came back from Redis.
+enum Landed {
+    Opened(StreamId, String, Result<Checkpoint, Failure>),
+    Published(Box<Flight>, Result<Written, Failure>),
+    Pong(Result<(), Failure>),
+}
+
+/// The rows that are being marked, and who marks them.
+enum Marking {
+    Idle(Box<Marker>),
+    Busy(BoxFuture<'static, (Box<Marker>, Job, Result<Marked>)>),
+}
+
+/// Whether messages are taken in.
+enum Intake {
+    Open,
+    /// The end is asked for; at this instant we stop waiting for it.
+    Draining(Instant),
+    /// What came could not be understood; what came before it is being settled.
+    Broken(Error),
+}
+
+enum Event {
+    Stop,
+    Landed(Landed),
+    Marked(Box<Marker>, Job, Result<Marked>),
+    Time,
+    Wire(Result<()>),
+}
+
+pub(super) struct Session {
+    line: Line,
+    replication: Replication,
+    sink: Sink,
+    settler: Settler,
+    after_publish: AfterPublish,
+    marking: Option<Marking>,
+    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    intake: Intake,
+    status: Arc<Status>,
+    timeline: u32,
+    feedback_interval: Duration,
+    probe_key: String,
+    next_feedback: Instant,
+    timer: Pin<Box<Sleep>>,
+    ignored: u64,
+}
+
+impl Session {
+    pub fn new(start: Start, after_publish: AfterPublish, status: Arc<Status>) -> Self {
+        let now = Instant::now();
+        Self {
+            line: start.line,
+            replication: start.replication,
+            sink: start.sink,
+            settler: start.settler,
+            after_publish,
+            marking: Some(Marking::Idle(Box::new(start.marker))),
+            flights: FuturesUnordered::new(),
+            intake: Intake::Open,
+            status,
+            timeline: start.timeline,
+            feedback_interval: start.feedback_interval,
+            probe_key: start.probe_key,
+            next_feedback: now + start.feedback_interval,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            ignored: 0,
+        }
+    }
+
+    /// Runs until the wish to stop is fulfilled or something breaks.
+    pub async fn run(mut self, shutdown: &mut Shutdown, grace: Duration) -> Result<End> {
+        loop {
+            if let Some(failure) = self.move_on().await? {
+                return Ok(self.hold(failure));
+            }
+            if self.is_over() {
+                return self.finish().await;
+            }
+            match self.next_event(shutdown).await {
+                Event::Stop => {
+                    self.status.enter(State::Draining);
+                    self.intake = Intake::Draining(Instant::now() + grace);
+                }
+                Event::Landed(landed) => {
+                    if let Some(failure) = self.land(landed)? {
+                        return Ok(self.hold(failure));
+                    }
+                }
+                Event::Marked(marker, job, marked) => self.marked(marker, job, marked?),
+                Event::Time => self.tell_time(),
+                Event::Wire(result) => result?,
+            }
+        }
+    }
+
+    /// Takes in what has arrived and has room, sends what is ready, settles what is durable.
+    async fn move_on(&mut self) -> Result<Option<Failure>> {
+        loop {
+            let is_empty = self.take_in()?;
+            let has_room = self.line.has_room();
+            // Nothing more at hand, or no room for more: what there is leaves as it is.
+            if let Some(failure) = self.send_out(is_empty || !has_room).await? {
+                return Ok(Some(failure));
+            }
+            if is_empty || !self.line.has_room() {
+                break;
+            }
+        }
+        self.settle();
+        self.tell_status();
+        Ok(None)
+    }
+
+    /// Takes in frames while there is room; true when none is left that could be taken.
+    fn take_in(&mut self) -> Result<bool> {
+        if !matches!(self.intake, Intake::Open) {
+            return Ok(true);
+        }
+        while self.line.has_room() {
+            let received = match self.replication.next_frame()? {
+                None => return Ok(true),
+                Some(Frame::XLogData { data }) => self.line.receive(data),
+                Some(Frame::Keepalive { wal_end, reply_requested }) => {
+                    self.line.keepalive(wal_end);
+                    if reply_requested {
+                        self.tell_server(false);
+                    }
+                    Ok(())
+                }
+            };
+            match received {
+                Ok(()) => {}
+                Err(error) if error.class() == Class::Definite => {
+                    self.intake = Intake::Broken(error);
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends what may leave. Each call to Redis is polled once as soon as it is made, so that the order of
+    /// the calls is the order on the wire; what comes back at once is taken care of at once.
+    async fn send_out(&mut self, flush: bool) -> Result<Option<Failure>> {
+        while let Some(action) = self.line.next_action(flush) {
+            let sink = self.sink.clone();
+            let timeline = self.timeline;
+            let mut call: BoxFuture<'static, Landed> = match action {
+                Action::Open { stream, name, checkpoint_key } => Box::pin(async move {
+                    let opened = sink.open(&name, &checkpoint_key, timeline).await;
+                    Landed::Opened(stream, name, opened)
+                }),
+                Action::Publish { flight, batch } => Box::pin(async move {
+                    Landed::Published(Box::new(flight), sink.publish(batch).await)
+                }),
+            };
+            match poll!(&mut call) {
+                std::task::Poll::Pending => self.flights.push(call),
+                std::task::Poll::Ready(landed) => {
+                    if let Some(failure) = self.land(landed)? {
+                        return Ok(Some(failure));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn next_event(&mut self, shutdown: &mut Shutdown) -> Event {
+        let due = self.due();
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        }
+        let is_open = matches!(self.intake, Intake::Open);
+        let may_read = is_open && self.line.has_room();
+        let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
+        // To finish comes before to begin: the wish to stop, then replies and marks, then time, then new WAL.
+        tokio::select! {
+            biased;
+            () = shutdown.requested(), if is_open => Event::Stop,
+            Some(landed) = self.flights.next(), if !self.flights.is_empty() => Event::Landed(landed),
+            (marker, job, marked) = busy(&mut self.marking), if is_marking => {
+                Event::Marked(marker, job, marked)
+            }
+            () = &mut self.timer => Event::Time,
+            result = self.replication.pump(may_read) => Event::Wire(result),
+        }
+    }
+
+    /// The next instant at which something is to be done.
+    fn due(&self) -> Instant {
+        let mut due = self.next_feedback;
+        if let Intake::Draining(deadline) = self.intake {
+            due = due.min(deadline);
+        }
+        if let (Some(Marking::Idle(_)), Some(settle)) = (&self.marking, self.settler.due()) {
+            due = due.min(settle);
+        }
+        due
+    }
+
+    /// What Redis answered; a failure that Redis must recover from first is handed back.
+    fn land(&mut self, landed: Landed) -> Result<Option<Failure>> {
+        let failed = match landed {
+            Landed::Opened(stream, name, Ok(checkpoint)) => {
+                tracing::debug!(
+                    stream = name,
+                    epoch = checkpoint.epoch,
+                    position = %checkpoint.position,
+                    "stream taken over"
+                );
+                self.line.opened(stream, &checkpoint);
+                return Ok(None);
+            }
+            Landed::Published(flight, Ok(written)) => {
+                let metrics = &self.status.metrics;
+                metrics.batches.inc();
+                metrics.published.inc_by(u64::try_from(written.added).unwrap_or(0));
+                metrics.duplicates.inc_by(u64::try_from(written.present).unwrap_or(0));
+                match written.refusal {
+                    Some(ref refusal) if refusal.verdict == Verdict::Outage => {
+                        (refusal.clone(), "publishing")
+                    }
+                    _ => {
+                        self.status.published_up_to(flight.commit_time);
+                        let settling = self.line.published(*flight, &written)?;
+                        self.settler.add(settling, Instant::now());
+                        return Ok(None);
+                    }
+                }
+            }
+            Landed::Pong(Ok(())) => return Ok(None),
+            Landed::Opened(_, name, Err(failure)) => {
+                let doing = format!("cannot take over stream {name:?}");
+                return classify(failure, &doing).map(Some);
+            }
+            Landed::Published(_, Err(failure)) => (failure, "cannot publish a batch"),
+            Landed::Pong(Err(failure)) => (failure, "Redis gives no sign of life"),
+        };
+        let (failure, doing) = failed;
+        classify(failure, doing).map(Some)
+    }
+
+    /// Hands durable batches to the marker, or counts them as settled when rows are kept as they are.
+    fn settle(&mut self) {
+        let marker = match self.marking.take() {
+            Some(Marking::Idle(marker)) => marker,
+            busy => {
+                self.marking = busy;
+                return;
+            }
+        };
+        let now = Instant::now();
+        while let Some(job) = self.settler.take(now) {
+            if self.after_publish == AfterPublish::Keep {
+                job.receipts.into_iter().for_each(|receipt| self.line.settled(receipt));
+                continue;
+            }
+            self.marking = Some(Marking::Busy(Box::pin(async move {
+                let marked = marker.mark(&job.rows).await;
+                (marker, job, marked)
+            })));
+            return;
+        }
+        self.marking = Some(Marking::Idle(marker));
+    }
+
+    fn marked(&mut self, marker: Box<Marker>, job: Job, marked: Marked) {
+        self.status.metrics.marked.inc_by(marked.rows);
+        self.status.metrics.gone.inc_by(marked.gone);
+        job.receipts.into_iter().for_each(|receipt| self.line.settled(receipt));
+        self.marking = Some(Marking::Idle(marker));
+    }
+
+    fn tell_time(&mut self) {
+        let now = Instant::now();
+        if now < self.next_feedback {
+            return;
+        }
+        self.next_feedback = now + self.feedback_interval;
+        // The reply to our own status update is what moves a quiet slot: keepalives alone may never come.
+        self.tell_server(true);
+        if self.flights.is_empty() {
+            let sink = self.sink.clone();
+            self.flights.push(Box::pin(async move { Landed::Pong(sink.ping().await) }));
+        }
+    }
+
+    fn tell_server(&mut self, want_reply: bool) {
+        let confirmed = self.line.confirm();
+        self.replication.queue_status(self.line.positions().received, confirmed, want_reply);
+    }
+
+    fn tell_status(&mut self) {
+        let positions = self.line.positions();
+        self.status.stand(Where {
+            received: positions.received,
+            published: positions.published,
+            settled: positions.settled,
+            confirmed: positions.confirmed,
+            outstanding: self.line.outstanding(),
+        });
+        if self.line.in_flight() == 0
+            && !self.line.has_waiting()
+            && matches!(self.intake, Intake::Open)
+        {
+            self.status.caught_up();
+        }
+        let ignored = self.line.ignored();
+        self.status.metrics.ignored.inc_by(ignored - std::mem::replace(&mut self.ignored, ignored));
+    }
+
+    /// Whether nothing more is to be waited for.
+    fn is_over(&self) -> bool {
+        match &self.intake {
+            Intake::Open => false,
+            Intake::Broken(_) => self.line.outstanding() == 0,
+            Intake::Draining(deadline) => {
+                self.line.outstanding() == 0 || Instant::now() >= *deadline
+            }
+        }
+    }
+
+    /// Tells the slot for the last time, and waits until the server has heard it.
+    async fn finish(mut self) -> Result<End> {
+        let left = self.line.outstanding();
+        if left > 0 {
+            tracing::warn!(
+                events = left,
+                "stopped before everything was settled: the slot sends the rest again"
+            );
+        }
+        self.tell_server(false);
+        self.tell_status();
+        let finished = tokio::time::timeout(FINISH_TIMEOUT, self.replication.finish()).await;
+        match self.intake {
+            Intake::Broken(error) => Err(error),
+            Intake::Open | Intake::Draining(_) => {
+                // Unheard, the last word costs a few repeats that the script skips.
+                if !matches!(finished, Ok(Ok(()))) {
+                    tracing::warn!("PostgreSQL did not confirm the last status update");
+                }
+                Ok(End::Drained)
+            }
+        }
+    }
+
+    fn hold(mut self, failure: Failure) -> End {
+        let confirmed = self.line.confirm();
+        let received = self.line.positions().received;
+        let held = Held {
+            replication: self.replication,
+            received,
+            confirmed,
+            feedback_interval: self.feedback_interval,
+            probe_key: self.probe_key,
+        };
+        End::Hold(Box::new(held), failure)
+    }
+}
+
+/// The mark that is under way; only called while there is one.
+async fn busy(marking: &mut Option<Marking>) -> (Box<Marker>, Job, Result<Marked>) {
+    match marking {
+        Some(Marking::Busy(future)) => future.await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// An outage is handed back to be waited for; everything else ends the line.
+fn classify(failure: Failure, doing: &str) -> Result<Failure> {
+    match failure.verdict {
+        Verdict::Outage => Ok(failure),
+        Verdict::Fenced => Err(Error::slot_in_use(format!(
+            "{doing}: another relay has taken the stream over: {failure}"
+        ))),
+        Verdict::Restart | Verdict::Rejected | Verdict::Definite => Err(failure.into_error(doing)),
+    }
+}

@@ -1,0 +1,196 @@
+//! The way from "in Redis" to "settled": durable there, and its row marked here.
+//!
+//! In: published batches. Out: their receipts, once the entries are durable by the configured level and
+//! the rows are marked (or deleted, or left alone). It must stay true that a row is marked only when its
+//! entry is durable, so that `published = true` can be believed, and that a row that is not visible yet is
+//! waited for: the WAL tells of a commit before other sessions see it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::{Client, Statement};
+
+use super::line::{Rows, Settling};
+use super::progress::Published;
+use crate::config::{AfterPublish, TableName};
+use crate::error::Result;
+use crate::postgres::{from_sql, is_lock_conflict, quote};
+use crate::sink::Durable;
+
+const SESSION: &str = include_str!("../../sql/queries/session.sql");
+const MARK_PUBLISHED: &str = include_str!("../../sql/queries/mark_published.sql");
+const DELETE_PUBLISHED: &str = include_str!("../../sql/queries/delete_published.sql");
+const TRANSACTIONS_VISIBLE: &str = include_str!("../../sql/queries/transactions_visible.sql");
+
+/// Rows marked by one statement: a few milliseconds of row locks.
+const MARK_ROWS_MAX: usize = 2_000;
+/// Marks are gathered this long: each statement is a commit, and nobody waits for it.
+const MARK_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two looks for a transaction that is not visible yet.
+const VISIBLE_POLL: Duration = Duration::from_millis(10);
+/// A wait that is worth a line in the log.
+const VISIBLE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Batches on their way from published to settled.
+pub struct Settler {
+    durable: Durable,
+    after_publish: AfterPublish,
+    waiting: VecDeque<(Instant, Settling)>,
+    next_mark: Instant,
+}
+
+/// Batches that are durable and are being marked.
+pub struct Job {
+    /// Their receipts.
+    pub receipts: Vec<Published>,
+    /// Their rows.
+    pub rows: Rows,
+}
+
+impl Settler {
+    /// Nothing to settle yet.
+    #[must_use]
+    pub fn new(durable: Durable, after_publish: AfterPublish, now: Instant) -> Self {
+        Self { durable, after_publish, waiting: VecDeque::new(), next_mark: now }
+    }
+
+    /// A batch was published now.
+    pub fn add(&mut self, settling: Settling, now: Instant) {
+        let due = match self.durable {
+            Durable::AtOnce => now,
+            Durable::After(hold) => now + hold,
+        };
+        self.waiting.push_back((due, settling));
+    }
+
+    /// When [`Settler::take`] has something, at the earliest.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let (due, _) = self.waiting.front()?;
+        Some(match self.after_publish {
+            AfterPublish::Keep => *due,
+            AfterPublish::Mark | AfterPublish::Delete => (*due).max(self.next_mark),
+        })
+    }
+
+    /// Batches that are durable by now, about [`MARK_ROWS_MAX`] rows at most.
+    pub fn take(&mut self, now: Instant) -> Option<Job> {
+        if self.due()? > now {
+            return None;
+        }
+        let mut job = Job { receipts: Vec::new(), rows: Rows::default() };
+        while self.waiting.front().is_some_and(|(due, _)| *due <= now)
+            && job.rows.ids.len() < MARK_ROWS_MAX
+        {
+            let Some((_, settling)) = self.waiting.pop_front() else { break };
+            job.receipts.push(settling.published);
+            job.rows.append(settling.rows);
+        }
+        let is_full = job.rows.ids.len() >= MARK_ROWS_MAX;
+        self.next_mark = if is_full { now } else { now + MARK_INTERVAL };
+        Some(job)
+    }
+}
+
+/// The SQL side: marks rows, in a session of its own.
+pub struct Marker {
+    client: Client,
+    after_publish: AfterPublish,
+    mark: Option<Statement>,
+    visible: Statement,
+}
+
+/// What a mark did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// Rows that bear the mark now (or are deleted).
+    pub rows: u64,
+    /// Rows that were gone: the application deleted them.
+    pub gone: u64,
+}
+
+impl Marker {
+    /// Sets the session up and prepares its statements.
+    pub async fn new(client: Client, table: &TableName, after: AfterPublish) -> Result<Self> {
+        let doing = format!("cannot prepare marking rows of {}.{}", table.schema, table.name);
+        let failed = |error| from_sql(&doing, error);
+        client.batch_execute(SESSION).await.map_err(failed)?;
+        let quoted = quote::qualified(&table.schema, &table.name);
+        let mark = match after {
+            AfterPublish::Mark => Some(MARK_PUBLISHED.replace("{table}", &quoted)),
+            AfterPublish::Delete => Some(DELETE_PUBLISHED.replace("{table}", &quoted)),
+            AfterPublish::Keep => None,
+        };
+        let mark = match mark {
+            Some(sql) => {
+                let types = [tokio_postgres::types::Type::INT8_ARRAY];
+                Some(client.prepare_typed(&sql, &types).await.map_err(failed)?)
+            }
+            None => None,
+        };
+        let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;
+        Ok(Self { client, after_publish: after, mark, visible })
+    }
+
+    /// Marks `rows`. Returns when each bears the mark or is gone for good.
+    pub async fn mark(&self, rows: &Rows) -> Result<Marked> {
+        let Some(mark) = &self.mark else { return Ok(Marked::default()) };
+        let asked = u64::try_from(rows.ids.len()).unwrap_or(u64::MAX);
+        let touched = self.execute(mark, &rows.ids).await?;
+        if touched >= asked {
+            return Ok(Marked { rows: touched, gone: 0 });
+        }
+        // Fewer rows than asked: not visible yet, or deleted. Once every transaction is visible the
+        // second try sees all there is.
+        self.wait_until_visible(&rows.transactions).await?;
+        let again = self.execute(mark, &rows.ids).await?;
+        // A mark that is repeated touches all rows there are; a delete only those it missed before.
+        let rows = match self.after_publish {
+            AfterPublish::Delete => touched + again,
+            AfterPublish::Mark | AfterPublish::Keep => again,
+        };
+        Ok(Marked { rows, gone: asked.saturating_sub(rows) })
+    }
+
+    /// Runs the statement; a row that somebody has locked is waited for.
+    async fn execute(&self, mark: &Statement, ids: &Vec<i64>) -> Result<u64> {
+        let mut is_said = false;
+        loop {
+            match self.client.execute(mark, &[ids]).await {
+                Ok(touched) => return Ok(touched),
+                Err(error) if is_lock_conflict(&error) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(
+                            rows = ids.len(),
+                            "rows to be marked are locked by another session: the slot is not \
+                             confirmed past them until it lets go"
+                        );
+                    }
+                }
+                Err(error) => return Err(from_sql("cannot mark published rows", error)),
+            }
+        }
+    }
+
+    async fn wait_until_visible(&self, transactions: &[u32]) -> Result<()> {
+        let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
+        let mut patience = Some(Instant::now() + VISIBLE_PATIENCE);
+        loop {
+            let row = self.client.query_one(&self.visible, &[&ids]).await.map_err(|error| {
+                from_sql("cannot ask whether published rows are visible", error)
+            })?;
+            if row.get("visible") {
+                return Ok(());
+            }
+            if patience.is_some_and(|until| Instant::now() > until) {
+                patience = None;
+                tracing::warn!(
+                    "published rows are not visible yet (a synchronous standby that does not \
+                     answer?): they are marked when they are"
+                );
+            }
+            tokio::time::sleep(VISIBLE_POLL).await;
+        }
+    }
+}

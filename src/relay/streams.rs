@@ -1,0 +1,258 @@
+//! The streams of a line: which batch each is filling, and where its chain stands.
+//!
+//! In: envelopes and their positions, by stream name. Out: batches, first in first out within a stream,
+//! streams taking turns. It must stay true that a stream's batches leave in order, each following the last
+//! position of the one before, and that the number of streams remembered is bounded: an idle one is
+//! forgotten and taken over again when it is met again. Pure.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::line::{Limits, Rows};
+use super::progress::Pending;
+use crate::lsn::Position;
+use crate::outbox::Envelope;
+use crate::sink::{Batch, Checkpoint, Hint, checkpoint_key};
+
+/// Streams remembered. One costs some 300 bytes; past this, idle ones are forgotten.
+const STREAMS_MAX: usize = 4_096;
+
+/// A stream's number while it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamId(usize);
+
+/// A batch that is being filled, with what must be remembered of its events.
+#[derive(Debug)]
+pub struct Filling {
+    pub batch: Batch,
+    pub pending: Pending,
+    pub rows: Rows,
+    pub commit_time: i64,
+}
+
+/// Whether a stream is ours to write.
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    /// Nobody asked yet.
+    Unknown,
+    /// The takeover is under way.
+    Opening,
+    /// Ours, under this epoch; the next batch follows this position.
+    Open { epoch: u64, follows: Position },
+}
+
+#[derive(Debug)]
+struct Stream {
+    name: String,
+    checkpoint_key: String,
+    standing: Standing,
+    /// Batches in order; only the last may still be filled.
+    queue: VecDeque<Filling>,
+    in_flight: usize,
+    /// Size of the batch before: what the next may come to.
+    events_hint: usize,
+    bytes_hint: usize,
+}
+
+impl Stream {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.in_flight == 0
+            && matches!(self.standing, Standing::Open { .. })
+    }
+
+    fn filling(&mut self, envelope: &Envelope<'_>, limits: &Limits) -> Option<&mut Filling> {
+        let fits = self
+            .queue
+            .back()
+            .is_some_and(|last| !is_full(last, limits) && last.batch.fits(envelope));
+        if !fits {
+            let hint =
+                Hint { format: limits.format, events: self.events_hint, bytes: self.bytes_hint };
+            let keys = (self.name.as_str(), self.checkpoint_key.as_str());
+            self.queue.push_back(Filling {
+                batch: Batch::new(&limits.publish_sha, keys, envelope, hint),
+                pending: Pending::default(),
+                rows: Rows::default(),
+                commit_time: 0,
+            });
+        }
+        self.queue.back_mut()
+    }
+}
+
+/// Whether nothing more may be added to a batch.
+fn is_full(filling: &Filling, limits: &Limits) -> bool {
+    filling.batch.events() >= limits.batch_events || filling.batch.bytes() >= limits.batch_bytes
+}
+
+/// A batch whose turn has come, with its chain.
+pub struct Ready {
+    pub stream: StreamId,
+    pub filling: Filling,
+    pub epoch: u64,
+    pub follows: Position,
+}
+
+/// All streams of a line.
+#[derive(Debug, Default)]
+pub struct Streams {
+    slots: Vec<Option<Stream>>,
+    by_name: HashMap<Vec<u8>, usize>,
+    /// The stream met last: most outboxes have one.
+    last: usize,
+    /// Streams with a batch in their queue, each once, in turn.
+    waiting: VecDeque<usize>,
+    /// Streams nobody has asked to take over.
+    unopened: VecDeque<usize>,
+    batches: usize,
+    bytes: usize,
+}
+
+impl Streams {
+    /// The number of the stream with this name, remembered from now on.
+    pub fn find(&mut self, name: &[u8], limits: &Limits) -> StreamId {
+        let is_last = |stream: &Stream| stream.name.as_bytes() == name;
+        if self.slots.get(self.last).is_some_and(|slot| slot.as_ref().is_some_and(is_last)) {
+            return StreamId(self.last);
+        }
+        if let Some(&number) = self.by_name.get(name) {
+            self.last = number;
+            return StreamId(number);
+        }
+        if self.by_name.len() >= STREAMS_MAX {
+            self.forget_idle();
+        }
+        let text = String::from_utf8_lossy(name).into_owned();
+        let stream = Stream {
+            checkpoint_key: checkpoint_key(&text, &limits.source),
+            name: text,
+            standing: Standing::Unknown,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            events_hint: 1,
+            bytes_hint: 0,
+        };
+        let number = match self.slots.iter().position(Option::is_none) {
+            Some(free) if self.by_name.len() < self.slots.len() => free,
+            _ => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(number) {
+            *slot = Some(stream);
+        }
+        self.by_name.insert(name.to_vec(), number);
+        self.unopened.push_back(number);
+        self.last = number;
+        StreamId(number)
+    }
+
+    /// Idle streams have nothing that refers to their number.
+    fn forget_idle(&mut self) {
+        let slots = &mut self.slots;
+        self.by_name.retain(|_, number| {
+            let Some(slot) = slots.get_mut(*number) else { return false };
+            if slot.as_ref().is_some_and(Stream::is_idle) {
+                *slot = None;
+            }
+            slot.is_some()
+        });
+    }
+
+    /// Adds an event to its stream's last batch, or to a new one behind it. `add` writes it.
+    pub fn push<T>(
+        &mut self,
+        id: StreamId,
+        envelope: &Envelope<'_>,
+        limits: &Limits,
+        add: impl FnOnce(&mut Filling) -> T,
+    ) -> Option<T> {
+        let stream = self.slots.get_mut(id.0)?.as_mut()?;
+        if stream.queue.is_empty() {
+            self.waiting.push_back(id.0);
+        }
+        let batches = stream.queue.len();
+        let filling = stream.filling(envelope, limits)?;
+        let bytes = filling.batch.bytes();
+        let added = add(filling);
+        self.bytes += filling.batch.bytes() - bytes;
+        self.batches += stream.queue.len() - batches;
+        Some(added)
+    }
+
+    /// A stream to take over: its name and its checkpoint's key. Each is handed out once.
+    pub fn next_unopened(&mut self) -> Option<(StreamId, String, String)> {
+        let number = self.unopened.pop_front()?;
+        let stream = self.slots.get_mut(number)?.as_mut()?;
+        stream.standing = Standing::Opening;
+        Some((StreamId(number), stream.name.clone(), stream.checkpoint_key.clone()))
+    }
+
+    /// A stream was taken over.
+    pub fn opened(&mut self, id: StreamId, checkpoint: &Checkpoint) {
+        if let Some(Some(stream)) = self.slots.get_mut(id.0) {
+            let (epoch, follows) = (checkpoint.epoch, checkpoint.position);
+            stream.standing = Standing::Open { epoch, follows };
+        }
+    }
+
+    /// The next batch that may leave: of an open stream with fewer than `in_flight_max` batches in flight,
+    /// full, or not the last of its stream, or any with `flush`.
+    pub fn next_ready(&mut self, limits: &Limits, flush: bool) -> Option<Ready> {
+        for _ in 0..self.waiting.len() {
+            let number = self.waiting.pop_front()?;
+            let Some(Some(stream)) = self.slots.get_mut(number) else { continue };
+            let may_leave = flush
+                || stream.queue.len() > 1
+                || stream.queue.front().is_some_and(|first| is_full(first, limits));
+            let open = match &mut stream.standing {
+                Standing::Open { epoch, follows }
+                    if may_leave && stream.in_flight < limits.batches_in_flight =>
+                {
+                    Some((*epoch, follows))
+                }
+                Standing::Unknown | Standing::Opening | Standing::Open { .. } => None,
+            };
+            let Some(((epoch, follows), filling)) =
+                open.and_then(|open| stream.queue.pop_front().map(|filling| (open, filling)))
+            else {
+                self.waiting.push_back(number);
+                continue;
+            };
+            let before = std::mem::replace(follows, filling.batch.last_position());
+            stream.in_flight += 1;
+            stream.events_hint = filling.batch.events();
+            stream.bytes_hint = filling.batch.bytes();
+            self.batches -= 1;
+            self.bytes -= filling.batch.bytes();
+            if !stream.queue.is_empty() {
+                self.waiting.push_back(number);
+            }
+            return Some(Ready { stream: StreamId(number), filling, epoch, follows: before });
+        }
+        None
+    }
+
+    /// A batch of the stream was answered.
+    pub fn landed(&mut self, id: StreamId) {
+        if let Some(Some(stream)) = self.slots.get_mut(id.0) {
+            stream.in_flight -= 1;
+        }
+    }
+
+    /// The stream's name.
+    pub fn name(&self, id: StreamId) -> &str {
+        self.slots.get(id.0).and_then(Option::as_ref).map_or("", |stream| &stream.name)
+    }
+
+    /// Batches that wait behind the first of their stream.
+    pub fn batches_behind(&self) -> usize {
+        self.batches - self.waiting.len()
+    }
+
+    /// Bytes that wait to leave.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+}
