@@ -1,5 +1,7 @@
 //! walrelay: from a PostgreSQL outbox table to Redis Streams, each committed event exactly once.
 
+pub mod cli;
+pub mod command;
 pub mod config;
 pub mod error;
 pub mod lsn;

@@ -1,0 +1,234 @@
+//! `walrelay setup`: applies `sql/`, and says what it did. `--print` shows the same SQL and does nothing.
+//!
+//! In: settings and the name of a role, perhaps. Out: schema, columns, publication, slot, role. It must stay
+//! true that repeating it changes nothing, that nothing is ever dropped, altered in meaning or rewritten, and
+//! that what is printed is what would be run.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::config::{DatabaseUrl, TableName};
+use crate::error::{Error, Result};
+use crate::postgres::{self, Target, from_sql, quote};
+
+const SESSION: &str = include_str!("../../sql/queries/session.sql");
+const LOCK_SETUP: &str = include_str!("../../sql/queries/lock_setup.sql");
+const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
+const FIND_ROLE: &str = include_str!("../../sql/queries/find_role.sql");
+const IDENTITY: &str = include_str!("../../sql/migrations/0001_identity.sql");
+const OUTBOX_COLUMNS: &str = include_str!("../../sql/migrations/0002_outbox_columns.sql");
+const ROLE: &str = include_str!("../../sql/role.sql");
+
+/// What is to be set up.
+pub struct Plan<'a> {
+    /// The outbox.
+    pub table: &'a TableName,
+    /// The publication.
+    pub publication: &'a str,
+    /// The slot.
+    pub slot: &'a str,
+    /// The role that the relay is to run as, if one is wanted.
+    pub role: Option<&'a str>,
+}
+
+impl Plan<'_> {
+    /// Our own table is created; another outbox is somebody else's, and only completed.
+    fn creates_table(&self) -> bool {
+        self.table.schema == "identity" && self.table.name == "outbox"
+    }
+
+    fn columns_sql(&self) -> String {
+        OUTBOX_COLUMNS.replace("{table}", &quote::qualified(&self.table.schema, &self.table.name))
+    }
+
+    fn role_sql(&self, role: &str) -> String {
+        ROLE.replace("{role_text}", &quote::literal(role))
+            .replace("{role}", &quote::ident(role))
+            .replace("{schema}", &quote::ident(&self.table.schema))
+            .replace("{table}", &quote::qualified(&self.table.schema, &self.table.name))
+    }
+
+    /// The whole of it as a script for psql.
+    #[must_use]
+    pub fn script(&self) -> String {
+        let mut parts = vec![
+            "-- What `walrelay setup` runs. Not in one transaction: a slot cannot be created behind writes.\n"
+                .to_owned(),
+            SESSION.to_owned(),
+        ];
+        if self.creates_table() {
+            parts.push(IDENTITY.to_owned());
+        }
+        parts.push(self.columns_sql());
+        parts.push(postgres::create_publication_sql(self.publication, self.table));
+        parts.push(postgres::create_slot_sql(self.slot));
+        parts.extend(self.role.map(|role| self.role_sql(role)));
+        parts.join("\n")
+    }
+}
+
+/// Writes the script to `out`.
+pub fn print(plan: &Plan<'_>, out: &mut impl Write) -> Result<()> {
+    out.write_all(plan.script().as_bytes()).map_err(unwritable)
+}
+
+fn unwritable(error: std::io::Error) -> Error {
+    Error::definite("cannot write to stdout").because(error)
+}
+
+/// Sets up what is missing, and writes a line for each object to `out`.
+pub async fn run(
+    url: &DatabaseUrl,
+    timeout: Duration,
+    plan: &Plan<'_>,
+    out: &mut impl Write,
+) -> Result<()> {
+    let target = Target::new(url, timeout)?;
+    let client = target.sql().await?;
+    let doing = "cannot prepare the session";
+    client.batch_execute(SESSION).await.map_err(|error| from_sql(doing, error))?;
+    let facts = postgres::facts(&client).await?;
+    let doing = "cannot wait for another setup";
+    // lock_timeout would end this wait early; the other setup takes some milliseconds.
+    client.batch_execute("RESET lock_timeout").await.map_err(|error| from_sql(doing, error))?;
+    client.batch_execute(LOCK_SETUP).await.map_err(|error| from_sql(doing, error))?;
+    let mut report = Report { out };
+    report.line("server", "", &format!("PostgreSQL {} at {}", facts.version, target.label()))?;
+    set_up_table(&client, plan, &mut report).await?;
+
+    let name = plan.publication;
+    let is_there = postgres::find_publication(&client, name, plan.table).await?;
+    if !is_there {
+        postgres::create_publication(&client, name, plan.table).await?;
+    }
+    report.line("publication", name, found_or_created(is_there))?;
+
+    let name = plan.slot;
+    let is_there = postgres::find_slot(&client, name, target.database()).await?.is_some();
+    if !is_there {
+        postgres::create_slot(&client, name).await?;
+    }
+    report.line("slot", name, found_or_created(is_there))?;
+
+    if let Some(role) = plan.role {
+        set_up_role(&client, plan, role, &mut report).await?;
+    }
+    Ok(())
+}
+
+async fn set_up_table(
+    client: &Client,
+    plan: &Plan<'_>,
+    report: &mut Report<'_, impl Write>,
+) -> Result<()> {
+    let name = plan.table.to_string();
+    let before = columns(client, plan.table).await?;
+    if plan.creates_table() {
+        let doing = "cannot create schema identity";
+        client.batch_execute(IDENTITY).await.map_err(|error| from_sql(doing, error))?;
+    } else if before.is_empty() {
+        return Err(Error::definite(format!("table {name} does not exist"))
+            .hint("walrelay creates identity.outbox only; create your own outbox, or correct outbox_table"));
+    }
+    let between = columns(client, plan.table).await?;
+    // ADD COLUMN IF NOT EXISTS locks the table even where it adds nothing: only when something is missing.
+    if added_columns().iter().any(|column| !between.contains(*column)) {
+        let doing = format!("cannot add columns to table {name}");
+        client.batch_execute(&plan.columns_sql()).await.map_err(|error| from_sql(&doing, error))?;
+    }
+    let after = columns(client, plan.table).await?;
+    let outcome = if before.is_empty() {
+        "created".to_owned()
+    } else {
+        let new: Vec<&str> = after.difference(&before).map(String::as_str).collect();
+        if new.is_empty() { "found".to_owned() } else { format!("added {}", new.join(", ")) }
+    };
+    report.line("table", &name, &outcome)
+}
+
+/// The columns that 0002 adds, read from itself.
+fn added_columns() -> Vec<&'static str> {
+    OUTBOX_COLUMNS
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("ADD COLUMN IF NOT EXISTS "))
+        .filter_map(|rest| rest.split(' ').next())
+        .collect()
+}
+
+async fn columns(client: &Client, table: &TableName) -> Result<BTreeSet<String>> {
+    let doing = format!("cannot read the columns of table {table}");
+    let rows = client
+        .query(FIND_TABLE, &[&table.schema, &table.name])
+        .await
+        .map_err(|error| from_sql(&doing, error))?;
+    Ok(rows.iter().map(|row| row.get("column_name")).collect())
+}
+
+async fn set_up_role(
+    client: &Client,
+    plan: &Plan<'_>,
+    role: &str,
+    report: &mut Report<'_, impl Write>,
+) -> Result<()> {
+    let doing = format!("cannot set up role {role:?}");
+    let failed = |error| from_sql(&doing, error);
+    let is_there: bool =
+        client.query_one(FIND_ROLE, &[&role]).await.map_err(failed)?.get("is_there");
+    client.batch_execute(&plan.role_sql(role)).await.map_err(failed)?;
+    let outcome = if is_there { "granted" } else { "created; give it a password with \\password" };
+    report.line("role", role, outcome)
+}
+
+fn found_or_created(is_there: bool) -> &'static str {
+    if is_there { "found" } else { "created" }
+}
+
+/// One aligned line an object.
+struct Report<'a, W> {
+    out: &'a mut W,
+}
+
+impl<W: Write> Report<'_, W> {
+    fn line(&mut self, kind: &str, name: &str, outcome: &str) -> Result<()> {
+        let line = if name.is_empty() {
+            format!("{kind:<12} {outcome}")
+        } else {
+            format!("{kind:<12} {name:<24} {outcome}")
+        };
+        writeln!(self.out, "{line}").map_err(unwritable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan<'a>(table: &'a TableName, role: Option<&'a str>) -> Plan<'a> {
+        Plan { table, publication: "p'\"", slot: "walrelay", role }
+    }
+
+    #[test]
+    fn the_script_has_no_placeholder_left() {
+        let table = TableName { schema: "identity".into(), name: "outbox".into() };
+        let script = plan(&table, Some("re\"lay")).script();
+        let left = ["{table}", "{publication", "{slot}", "{role", "{schema}"];
+        assert!(left.iter().all(|mark| !script.contains(mark)), "{script}");
+        assert!(script.contains("CREATE TABLE IF NOT EXISTS identity.outbox"));
+        assert!(script.contains(r#"CREATE PUBLICATION "p'""" FOR TABLE "identity"."outbox""#));
+        assert!(script.contains(r"WHERE pubname = 'p''"));
+        assert!(script.contains(r#"GRANT SELECT ON "identity"."outbox" TO "re""lay";"#));
+    }
+
+    #[test]
+    fn a_foreign_table_is_completed_and_never_created() {
+        let table = TableName { schema: "app".into(), name: "events".into() };
+        let script = plan(&table, None).script();
+        assert!(!script.contains("CREATE TABLE"));
+        assert!(script.contains(r#"ALTER TABLE "app"."events""#));
+        assert!(added_columns().contains(&"dead_lettered_at"));
+        assert_eq!(added_columns().len(), 11);
+    }
+}
