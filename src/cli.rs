@@ -24,7 +24,7 @@ Examples:
   walrelay run --config /etc/walrelay.toml --set after_publish=delete";
 
 /// Relays a PostgreSQL outbox table to Redis Streams: each committed event exactly once.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "walrelay", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Arguments {
     /// What to do.
@@ -35,13 +35,13 @@ pub struct Arguments {
     pub common: Common,
 }
 
-/// Options of every command.
-#[derive(Args, Debug)]
+/// Options of every command. No `Debug`: a value of `--set` may be a secret.
+#[derive(Args)]
 pub struct Common {
     /// Read settings from this TOML file (or name it in RELAY_CONFIG)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one setting; may be repeated
+    /// Set one setting; may be repeated. Not for passwords: other users see command lines
     #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
     /// error, warn, info, debug or trace
@@ -100,11 +100,36 @@ impl Common {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE};
     use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_every_exit_code_and_a_setting_given_by_every_way() {
+        let help = Arguments::command().render_long_help().to_string();
+        for code in [EXIT_OK, EXIT_FAILURE, EXIT_USAGE] {
+            assert!(help.contains(&format!("\n  {code}    ")), "{help}");
+        }
+        for text in ["--config", "--set", "RELAY_<NAME>_FILE", "setup", "health", "Examples:"] {
+            assert!(help.contains(text), "{help}");
+        }
+    }
+
+    #[test]
+    fn the_examples_in_the_help_are_command_lines_that_work() {
+        let (_, examples) = EXIT_CODES.split_once("Examples:").unwrap();
+        for line in examples.lines().filter(|line| line.contains("walrelay ")) {
+            let (_, rest) = line.split_once("walrelay ").unwrap();
+            let words = rest.split_whitespace().take_while(|word| *word != "|");
+            let line: Vec<&str> = std::iter::once("walrelay").chain(words).collect();
+            let parsed = Arguments::try_parse_from(&line);
+            let arguments = parsed.unwrap_or_else(|error| panic!("{}: {error}", line.join(" ")));
+            arguments.common.flags().unwrap();
+        }
     }
 
     #[test]
