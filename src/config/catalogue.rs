@@ -273,6 +273,12 @@ pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
+/// The setting that this variable sets. Names in the environment are in capitals and nothing else.
+#[must_use]
+pub(super) fn find_variable(variable: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.variable() == variable)
+}
+
 /// The known name that is nearest to a mistyped one, if any is near.
 #[must_use]
 pub(super) fn nearest(name: &str) -> Option<&'static str> {

@@ -82,10 +82,11 @@ impl DatabaseUrl {
         own.extend_from_slice(&shared);
         shared.push(format!("sslmode={}", tls.mode.nearest()));
         let connection = tokio_postgres::Config::from_str(&with_query(&base, &shared))
-            // Its reasons name a parameter at most; values are never in them.
+            // Its reasons name a parameter at most. Behind `password=s3&cret=x` that may be a piece of
+            // the password.
             .map_err(|error| match std::error::Error::source(&error) {
-                Some(cause) => format!("cannot be used: {cause}"),
-                None => "cannot be used".to_owned(),
+                Some(cause) if !has_password(query) => format!("cannot be used: {cause}"),
+                _ => "cannot be used".to_owned(),
             })?;
         if connection.get_hosts().is_empty() && connection.get_hostaddrs().is_empty() {
             return Err("names no host".to_owned());
@@ -183,13 +184,18 @@ fn with_query(base: &str, pairs: &[String]) -> String {
     if pairs.is_empty() { base.to_owned() } else { format!("{base}?{}", pairs.join("&")) }
 }
 
+fn has_password(query: &str) -> bool {
+    query.split('&').any(|pair| decode(pair).starts_with("password="))
+}
+
 /// Replaces the values of these parameters in the query of a URL.
 pub fn hide_parameters(url: &str, secret: &[&str]) -> String {
     let Some((before, query)) = url.split_once('?') else {
         return url.to_owned();
     };
     let hide = |pair: &str| match pair.split_once('=') {
-        Some((key, _)) if secret.contains(&key) => format!("{key}=***"),
+        // The clients undo percent encoding in a name too.
+        Some((key, _)) if secret.contains(&decode(key).as_str()) => format!("{key}=***"),
         _ => pair.to_owned(),
     };
     let shown: Vec<String> = query.split('&').map(hide).collect();
@@ -302,6 +308,7 @@ mod tests {
             ("postgres://u:s3cret@h/d?sslmode=maybe", "verify-full"),
             ("postgres://u:s3cret@h/d?nonsense=1", "nonsense"),
             ("postgres://u:s3cret@h/d?nonsense", "without a value"),
+            ("postgres://h/d?user=u&password=a&s3cret=b", "cannot be used"),
         ] {
             let refusal = parse(url).unwrap_err();
             assert!(refusal.contains(reason), "{url}: {refusal}");
@@ -315,5 +322,7 @@ mod tests {
     fn a_password_in_a_parameter_is_hidden_too() {
         let parsed = parse("postgres://h/d?user=u&password=s3cret").unwrap();
         assert_eq!(parsed.redacted(), "postgresql://h/d?user=u&password=***");
+        let parsed = parse("postgres://u@h/d?pass%77ord=s3cret").unwrap();
+        assert!(!parsed.redacted().contains("s3cret"), "{}", parsed.redacted());
     }
 }

@@ -3,6 +3,7 @@
 //! In: texts with their origins. Out: [`Settings`], or every complaint at once, each naming the setting, the
 //! value (unless it is a secret), what is allowed, and where it was set.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
@@ -13,9 +14,13 @@ use secrecy::SecretString;
 use super::catalogue::{self, Fallback, Kind, SETTINGS, Setting};
 use super::database_url::DatabaseUrl;
 use super::redis_url;
-use super::source::{Inputs, Layers, Origin};
+use super::source::{Inputs, Layers, Origin, is_service_address};
 use super::values::{self, TableName};
 use crate::error::{Error, Result};
+
+/// Kubernetes knows nothing of our names: RELAY_HTTP_PORT is also the port of a Service `relay-http`.
+const OF_A_SERVICE: &str =
+    "; if Kubernetes set it for a Service, put `enableServiceLinks: false` into the pod's spec";
 
 /// A setting that is one of a few words.
 macro_rules! words {
@@ -157,9 +162,17 @@ pub struct Shown {
 }
 
 /// What was found, checked value by value; the URLs may be missing.
-#[derive(Debug)]
 pub struct Loaded {
     layers: Layers,
+}
+
+impl fmt::Debug for Loaded {
+    /// As `walrelay config` shows it: without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.shown().iter().map(|shown| (shown.setting.name, &shown.value)))
+            .finish()
+    }
 }
 
 /// Reads and checks every setting. A usage error lists everything that is wrong.
@@ -170,27 +183,34 @@ pub fn load(inputs: &Inputs) -> Result<Loaded> {
         let Some((text, origin)) = layers.texts.get(setting.name) else { continue };
         if let Err(reason) = check(setting, text) {
             let value = if setting.is_secret() { String::new() } else { format!(" = {text:?}") };
-            let allowed = setting.kind;
+            let (name, allowed) = (setting.name, setting.kind);
+            let is_of_a_service = matches!(origin, Origin::Variable(_)) && is_service_address(text);
+            let advice = if is_of_a_service { OF_A_SERVICE } else { "" };
             complaints.push(format!(
-                "{}{value} (set in {origin}) {reason}; allowed: {allowed}",
-                setting.name
+                "{name}{value} (set in {origin}) {reason}; allowed: {allowed}{advice}"
             ));
         }
     }
     let loaded = Loaded { layers };
     complaints.extend(loaded.impossible_pair());
-    if complaints.is_empty() { Ok(loaded) } else { Err(wrong(&complaints)) }
+    if complaints.is_empty() {
+        return Ok(loaded);
+    }
+    // `walrelay config` would end in here too.
+    Err(wrong(&complaints).hint("`walrelay --help` says where settings come from"))
 }
 
 fn wrong(complaints: &[String]) -> Error {
     Error::usage(complaints.join("\n       "))
-        .hint("`walrelay config` shows every setting, its value and where it was set")
 }
 
 fn check(setting: &Setting, text: &str) -> Result<(), String> {
     let within = |value: u64, min: u64, max: u64| {
         if (min..=max).contains(&value) { Ok(()) } else { Err("is out of range".to_owned()) }
     };
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
     match setting.kind {
         Kind::DatabaseUrl => DatabaseUrl::parse(&text.to_owned().into()).map(drop),
         Kind::RedisUrl => redis_url::check(text.trim()),
@@ -225,11 +245,16 @@ impl Loaded {
     fn impossible_pair(&self) -> Option<String> {
         let stream = self.text("stream_name")?;
         (self.text("dlq_stream_name")? == stream).then(|| {
+            let (one, other) = (self.origin("stream_name"), self.origin("dlq_stream_name"));
             format!(
-                "stream_name and dlq_stream_name are both {stream:?}: consumers could not tell dead \
-                 letters from events"
+                "stream_name (set in {one}) and dlq_stream_name (set in {other}) are both {stream:?}: \
+                 consumers could not tell dead letters from events; allowed: two different names"
             )
         })
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        self.layers.texts.get(name).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -303,7 +328,8 @@ impl Loaded {
             .map(|setting| not_set(setting.name).to_string())
             .collect();
         if !missing.is_empty() {
-            return Err(wrong(&missing));
+            let hint = "`walrelay config` shows every setting, its value and where it was set";
+            return Err(wrong(&missing).hint(hint));
         }
         let (outbox_table, publication_name, slot_name) = self.names()?;
         let (http_address, http_port) = self.http()?;
@@ -348,7 +374,6 @@ impl Loaded {
     }
 
     fn show(&self, setting: &'static Setting) -> Shown {
-        let origin = self.layers.texts.get(setting.name).map(|(_, origin)| origin.clone());
         let text = self.text(setting.name);
         let value = match (setting.kind, text) {
             (Kind::DatabaseUrl, Some(text)) => {
@@ -362,7 +387,7 @@ impl Loaded {
             }
             (_, None) => None,
         };
-        Shown { setting, value, origin: origin.unwrap_or(Origin::Default) }
+        Shown { setting, value, origin: self.origin(setting.name) }
     }
 }
 

@@ -6,16 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use config::{Config, File, FileFormat, Value, ValueKind};
 
 use super::catalogue::{self, SETTINGS};
+use super::values::size_text;
 
 /// Prefix of our variables in the environment.
 const PREFIX: &str = "RELAY_";
 /// Suffix of a variable that names a file with the value in it.
 const FILE_SUFFIX: &str = "_FILE";
+/// A value's file holds one value; a device or a log named by mistake must not fill the memory.
+const VALUE_FILE_BYTES_MAX: u64 = 64 << 10;
 /// The variable that names the configuration file, as `--config` does.
 pub const CONFIG_VARIABLE: &str = "RELAY_CONFIG";
 
@@ -46,8 +51,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Everything that settings may be read from.
-#[derive(Clone, Debug, Default)]
+/// Everything that settings may be read from. It holds secrets, so there is no `Debug`.
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// `--config`, or `RELAY_CONFIG`.
     pub file: Option<PathBuf>,
@@ -74,8 +79,8 @@ impl Inputs {
     }
 }
 
-/// The texts that were found, and what was wrong.
-#[derive(Debug, Default)]
+/// The texts that were found, and what was wrong. They hold secrets, so there is no `Debug`.
+#[derive(Default)]
 pub(super) struct Layers {
     pub texts: BTreeMap<&'static str, (String, Origin)>,
     pub complaints: Vec<String>,
@@ -110,7 +115,7 @@ impl Layers {
         let values = match values.and_then(Config::try_deserialize::<BTreeMap<String, Value>>) {
             Ok(values) => values,
             Err(error) => {
-                let reason = std::fs::File::open(path).err().map(|error| error.to_string());
+                let reason = fs::File::open(path).err().map(|error| error.to_string());
                 let reason = reason.unwrap_or_else(|| toml_reason(&error));
                 self.complaints.push(format!("cannot read {}: {reason}", path.display()));
                 return;
@@ -134,26 +139,32 @@ impl Layers {
             .iter()
             .filter(|(name, value)| !value.is_empty() && name != CONFIG_VARIABLE)
             .filter_map(|(name, value)| Some((name, name.strip_prefix(PREFIX)?, value)));
+        let mut of_services = Vec::new();
         for (variable, rest, value) in ours {
-            let name = rest.to_ascii_lowercase();
-            if catalogue::find(&name).is_some() {
-                if self.is_from_environment(&name) {
+            if let Some(setting) = catalogue::find_variable(variable) {
+                if self.is_from_environment(setting.name) {
                     self.complaints.push(format!(
                         "{variable} and {variable}{FILE_SUFFIX} are both set: keep one"
                     ));
                 }
-                self.set(&name, value.clone(), Origin::Variable(variable.clone()));
+                self.set(setting.name, value.clone(), Origin::Variable(variable.clone()));
                 continue;
             }
-            match rest.strip_suffix(FILE_SUFFIX).map(str::to_ascii_lowercase) {
-                Some(name) if catalogue::find(&name).is_some() => {
-                    self.read_variable_file(&name, variable, Path::new(value));
-                }
-                _ => {
-                    let origin = Origin::Variable(variable.clone());
-                    self.complaints.push(unknown(&name, &origin));
-                }
+            let plain = variable.strip_suffix(FILE_SUFFIX);
+            if let Some(setting) = plain.and_then(catalogue::find_variable) {
+                self.read_variable_file(setting.name, variable, Path::new(value));
+            } else if is_of_a_service(rest, value) {
+                of_services.push(variable.as_str());
+            } else {
+                self.complaints.push(unknown_variable(variable, rest));
             }
+        }
+        if !of_services.is_empty() {
+            self.complaints.push(format!(
+                "{}: no settings; Kubernetes sets such variables for a Service whose name begins with \
+                 `relay`: put `enableServiceLinks: false` into the pod's spec",
+                of_services.join(", ")
+            ));
         }
     }
 
@@ -163,7 +174,7 @@ impl Layers {
             self.complaints.push(format!("{plain} and {variable} are both set: keep one"));
             return;
         }
-        match std::fs::read_to_string(path) {
+        match read_value(path) {
             Ok(text) => {
                 let text = text.trim_end_matches(['\n', '\r']).to_owned();
                 self.set(name, text, Origin::VariableFile(variable.to_owned(), path.to_owned()));
@@ -202,16 +213,63 @@ fn toml_reason(error: &config::ConfigError) -> String {
     kept.join(" ").trim().to_owned()
 }
 
-fn unknown(name: &str, origin: &Origin) -> String {
-    let shown = match origin {
-        Origin::Variable(variable) => format!("{variable}: unknown setting {name:?}"),
-        Origin::Default | Origin::File(_) | Origin::VariableFile(..) | Origin::Flag(_) => {
-            format!("unknown setting {name:?} in {origin}")
-        }
-    };
-    if let Some(near) = catalogue::nearest(name) {
-        return format!("{shown}; did you mean {near}?");
+/// The one value that a file holds.
+fn read_value(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(VALUE_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(text.len()).is_ok_and(|bytes| bytes <= VALUE_FILE_BYTES_MAX) {
+        return Ok(text);
     }
-    let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-    format!("{shown}; there are {}", names.join(", "))
+    let what =
+        format!("it is larger than {} and cannot be one value", size_text(VALUE_FILE_BYTES_MAX));
+    Err(io::Error::other(what))
+}
+
+/// Is this one of the variables that Kubernetes gives each pod for each Service?
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
+fn is_of_a_service(rest: &str, value: &str) -> bool {
+    let is_about_a_port =
+        rest.contains("PORT_") && (rest.contains("_TCP") || rest.contains("_UDP"));
+    rest.contains("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || is_about_a_port
+        || is_service_address(value)
+}
+
+/// The form of a Service's `<NAME>_PORT`, which may hit the name of a setting.
+pub(super) fn is_service_address(value: &str) -> bool {
+    value.starts_with("tcp://") || value.starts_with("udp://")
+}
+
+fn unknown(name: &str, origin: &Origin) -> String {
+    // `--set redis://:secret@h/?db=1` has the secret where the name should be.
+    let may_be_shown = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || !name.chars().all(may_be_shown) {
+        return format!(
+            "{origin}: what stands before = is no setting's name; there are {}",
+            names()
+        );
+    }
+    match catalogue::nearest(name) {
+        Some(near) => format!("unknown setting {name:?} in {origin}; did you mean {near}?"),
+        None => format!("unknown setting {name:?} in {origin}; there are {}", names()),
+    }
+}
+
+fn unknown_variable(variable: &str, rest: &str) -> String {
+    let (name, suffix) = match rest.strip_suffix(FILE_SUFFIX) {
+        Some(name) => (name, FILE_SUFFIX),
+        None => (rest, ""),
+    };
+    match catalogue::nearest(name) {
+        Some(near) => {
+            let near = near.to_ascii_uppercase();
+            format!("{variable}: unknown setting; did you mean {PREFIX}{near}{suffix}?")
+        }
+        None => format!("{variable}: unknown setting; there are {}", names()),
+    }
+}
+
+fn names() -> String {
+    SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ")
 }

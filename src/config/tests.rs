@@ -124,8 +124,14 @@ fn a_complaint_names_setting_value_origin_and_what_is_allowed() {
         (
             "RELAY_BATCHSIZE",
             "1",
-            "RELAY_BATCHSIZE: unknown setting \"batchsize\"; did you mean batch_size?",
+            "RELAY_BATCHSIZE: unknown setting; did you mean RELAY_BATCH_SIZE?",
         ),
+        ("RELAY_DATABSE_URL_FILE", "/x", "did you mean RELAY_DATABASE_URL_FILE?"),
+        ("RELAY_slot_name", "x", "did you mean RELAY_SLOT_NAME?"),
+        ("RELAY_SLOT_NAME", " ", "is empty"),
+        ("RELAY_HTTP_PORT", "tcp://10.0.0.1:80", "enableServiceLinks: false"),
+        ("RELAY_STREAM_NAME_FILE", "/dev/zero", "larger than 64KiB"),
+        ("RELAY_DLQ_STREAM_NAME", "identity.user.v1", "(set in RELAY_DLQ_STREAM_NAME)"),
         ("RELAY_WHATEVER_ELSE", "1", "there are database_url, redis_url"),
         ("RELAY_REDIS_URL_FILE", "/nowhere", "RELAY_REDIS_URL_FILE: cannot read /nowhere"),
     ] {
@@ -183,4 +189,53 @@ fn a_value_and_its_file_together_are_refused() {
         let error = loaded(&pairs).unwrap_err();
         assert!(error.to_string().contains("both set"), "{error}");
     }
+}
+
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_are_told_from_typing_errors() {
+    let error = loaded(&[
+        ("RELAY_PORT", "tcp://10.0.0.11:80"),
+        ("RELAY_SERVICE_HOST", "10.0.0.11"),
+        ("RELAY_SERVICE_PORT_HTTP", "80"),
+        ("RELAY_PORT_80_TCP_ADDR", "10.0.0.11"),
+    ])
+    .unwrap_err()
+    .to_string();
+    assert_eq!(error.matches("enableServiceLinks: false").count(), 1, "{error}");
+    assert!(error.contains("RELAY_PORT, RELAY_SERVICE_HOST, RELAY_SERVICE_PORT_HTTP"), "{error}");
+    assert!(!error.contains("unknown setting"), "{error}");
+}
+
+#[test]
+fn a_secret_where_a_name_should_be_is_not_repeated() {
+    let flag = |text: &str| {
+        let (name, value) = text.split_once('=').unwrap();
+        let flags = vec![(name.to_owned(), value.to_owned(), "--set".to_owned())];
+        load(&Inputs { flags, ..Inputs::default() }).unwrap_err().to_string()
+    };
+    let error = flag("postgresql://app:hunter2@db/shop?sslmode=require");
+    assert!(error.starts_with("--set: ") && !error.contains("hunter2"), "{error}");
+    assert!(flag("slot-name=x").contains("did you mean slot_name?"));
+    for text in [
+        "postgresql://app:hunter2@db/shop",
+        "'postgresql://app:hunter2@db/shop' = 1",
+        "database_url = postgresql://app:hunter2@db/shop",
+        "database_url = \"postgresql://app:\\hunter2@db/shop\"",
+        "database_url = 'x'\ndatabase_url = 'postgresql://app:hunter2@db/shop'",
+        "database_url = '''\npostgresql://app:hunter2@db\n",
+        "[database_url]\npassword = 'hunter2'",
+    ] {
+        let file = temporary(text);
+        let file = Some(file.path().to_owned());
+        let error = load(&Inputs { file, ..Inputs::default() }).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    let loaded = loaded(&[DATABASE, REDIS]).unwrap();
+    let text = format!("{loaded:?} {:?}", loaded.settings().unwrap());
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(text.contains("postgresql://app:***@db/shop"), "{text}");
 }
