@@ -1,7 +1,7 @@
 //! The command line: one definition feeds parser and help.
 //!
-//! In: arguments. Out: [`Arguments`]. No setting has a default here, and none is checked here: that is the
-//! business of `config`.
+//! In: arguments. Out: [`Arguments`]. No setting has a default here, and none is checked here: that
+//! is the business of `config`.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! `walrelay config`: every setting, its value and where it was set.
 //!
-//! In: what was loaded; no server is asked. Out: an aligned table, or one JSON object with all that is known
-//! of each setting. It must stay true that one setting is one line, and that no secret is shown (the texts
-//! come from [`Loaded::shown`], which hides them).
+//! In: what was loaded; no server is asked. Out: an aligned table, or one JSON object with all that
+//! is known of each setting. It must stay true that one setting is one line, and that no secret is
+//! shown (the texts come from [`Loaded::shown`], which hides them).
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Every setting, defined once: name, default, what is allowed, and what it does.
 //!
-//! `walrelay config`, the messages about wrong values and the README's table come from this list (a test
-//! compares the last), so they cannot drift apart.
+//! `walrelay config`, the messages about wrong values and the README's table come from this list (a
+//! test compares the last), so they cannot drift apart.
 
 use std::fmt;
 use std::time::Duration;
@@ -125,8 +125,9 @@ pub const SETTINGS: &[Setting] = &[
         name: "database_url",
         fallback: Fallback::Required,
         kind: Kind::DatabaseUrl,
-        help: "PostgreSQL; `postgresql+asyncpg://` and the like are understood. sslmode: disable, prefer (default), \
-               no-verify, verify-ca, verify-full; require means verify-full",
+        help: "PostgreSQL; `postgresql+asyncpg://` and the like are understood. sslmode: \
+               disable, prefer (default), no-verify, verify-ca, verify-full; require means \
+               verify-full",
     },
     Setting {
         name: "redis_url",
@@ -157,7 +158,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "dlq_stream_name",
         fallback: Fallback::Derived("<stream_name>.dlq"),
         kind: Kind::StreamName,
-        help: "The dead letter stream. No effect in this version, which stops at an event it cannot publish",
+        help: "The dead letter stream. No effect in this version, which stops at an event it \
+               cannot publish",
     },
     setting(
         "entry_format",
@@ -181,7 +183,8 @@ pub const SETTINGS: &[Setting] = &[
         "durability",
         "fsync",
         Kind::Word(&["memory", "fsync"]),
-        "When an entry counts as safe: when Redis has answered, or when its append-only file is on disk too",
+        "When an entry counts as safe: when Redis has answered, or when its append-only file is on \
+         disk too",
     ),
     setting("auto_create", "true", Kind::Switch, "Create a missing publication or slot at start"),
     setting("batch_size", "256", Kind::Count(1, 4096), "Most events in one script call"),
@@ -207,7 +210,8 @@ pub const SETTINGS: &[Setting] = &[
         "feedback_interval",
         "1s",
         Kind::Duration(10, 60 * SECOND),
-        "How often the slot is told what may be forgotten; never less than 4 times per wal_sender_timeout",
+        "How often the slot is told what may be forgotten; never less than 4 times \
+         per wal_sender_timeout",
     ),
     setting("connect_timeout", "10s", Kind::Duration(100, HOUR), "Longest wait for a connection"),
     setting(
@@ -226,7 +230,8 @@ pub const SETTINGS: &[Setting] = &[
         "shutdown_grace",
         "8s",
         Kind::Duration(0, HOUR),
-        "Longest drain after SIGTERM; what is left then is sent again by the slot and skipped if it is there",
+        "Longest drain after SIGTERM; what is left then is sent again by the slot and skipped \
+         if it is there",
     ),
     setting(
         "http_address",

@@ -1,10 +1,10 @@
 //! The URL of PostgreSQL, taken apart once.
 //!
 //! In: a URL as people have it, also with a driver's name in the scheme (`postgresql+asyncpg://`).
-//! Out: the normalised URL, the parameters of the connection, and the TLS wishes that tokio-postgres
-//! does not know (verify-ca, verify-full, certificates). It must stay true that no reason for a refusal
-//! quotes a part of the URL that could be a piece of the password: so an `@` may stand only between
-//! the credentials and the host. Not here: connecting, reading certificates.
+//! Out: the normalised URL, the parameters of the connection, and the TLS wishes that
+//! tokio-postgres does not know (verify-ca, verify-full, certificates). It must stay true that no
+//! reason for a refusal quotes a part of the URL that could be a piece of the password: so an `@`
+//! may stand only between the credentials and the host. Not here: connecting, reading certificates.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -82,8 +82,8 @@ impl DatabaseUrl {
         own.extend_from_slice(&shared);
         shared.push(format!("sslmode={}", tls.mode.nearest()));
         let connection = tokio_postgres::Config::from_str(&with_query(&base, &shared))
-            // Its reasons name a parameter at most. Behind `password=s3&cret=x` that may be a piece of
-            // the password.
+            // Its reasons name a parameter at most. Behind `password=s3&cret=x` that may be a piece
+            // of the password.
             .map_err(|error| match std::error::Error::source(&error) {
                 Some(cause) if !has_password(query) => format!("cannot be used: {cause}"),
                 _ => "cannot be used".to_owned(),
@@ -269,7 +269,8 @@ mod tests {
     #[test]
     fn tls_wishes_are_taken_down_and_normalised() {
         let parsed = parse(
-            "postgresql+asyncpg://u:p@h/d?ssl=verify-full&sslrootcert=%2Fca%20x.pem&application_name=x",
+            "postgresql+asyncpg://u:p@h/d?ssl=verify-full&sslrootcert=%2Fca%20x.pem\
+             &application_name=x",
         )
         .unwrap();
         assert_eq!(parsed.tls.mode, SslMode::VerifyFull);

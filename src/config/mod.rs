@@ -1,10 +1,11 @@
 //! Settings: from a TOML file, the environment and flags to one validated [`Settings`].
 //!
-//! In: texts, each with the place it was set. Out: typed values, or an error that names the setting,
-//! the value, what is allowed and where it was set. It must stay true that every setting is defined
-//! once ([`SETTINGS`]: name, default, what is allowed, help), that a flag beats the environment, the
-//! environment the file and the file the default, and that no text in here shows a secret. After this
-//! room there is no string duration and no second default. Not here: the command line's grammar (cli).
+//! In: texts, each with the place it was set. Out: typed values, or an error that names the
+//! setting, the value, what is allowed and where it was set. It must stay true that every setting
+//! is defined once ([`SETTINGS`]: name, default, what is allowed, help), that a flag beats the
+//! environment, the environment the file and the file the default, and that no text in here shows a
+//! secret. After this room there is no string duration and no second default. Not here: the command
+//! line's grammar (cli).
 
 mod catalogue;
 mod database_url;

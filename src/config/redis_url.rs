@@ -1,7 +1,7 @@
 //! The URL of Redis: is it one, and how is it shown without its password.
 //!
-//! In: text. Out: nothing but a verdict, and a text that is safe to print. The Redis client parses the
-//! URL itself; the same parser is asked here, so that what passes will connect.
+//! In: text. Out: nothing but a verdict, and a text that is safe to print. The Redis client parses
+//! the URL itself; the same parser is asked here, so that what passes will connect.
 
 use redis::IntoConnectionInfo;
 
@@ -14,7 +14,7 @@ pub fn check(text: &str) -> Result<(), String> {
     }
     match text.into_connection_info() {
         Ok(_) => Ok(()),
-        // The client's reasons are fixed sentences ("Missing hostname"): nothing of the URL in them.
+        // The client's reasons are fixed sentences ("Missing hostname"), without the URL.
         Err(error) => Err(match error.detail() {
             Some(detail) => format!("cannot be used: {}", detail.to_lowercase()),
             None => format!("cannot be used: {}", error.to_string().to_lowercase()),

@@ -1,7 +1,7 @@
 //! The settings, typed: what the rest of the program sees.
 //!
-//! In: texts with their origins. Out: [`Settings`], or every complaint at once, each naming the setting, the
-//! value (unless it is a secret), what is allowed, and where it was set.
+//! In: texts with their origins. Out: [`Settings`], or every complaint at once, each naming the
+//! setting, the value (unless it is a secret), what is allowed, and where it was set.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,13 +18,15 @@ use super::source::{Inputs, Layers, Origin, is_service_address};
 use super::values::{self, TableName};
 use crate::error::{Error, Result};
 
-/// Kubernetes knows nothing of our names: RELAY_HTTP_PORT is also the port of a Service `relay-http`.
+/// Kubernetes knows nothing of our names: RELAY_HTTP_PORT is also the port of Service `relay-http`.
 const OF_A_SERVICE: &str =
     "; if Kubernetes set it for a Service, put `enableServiceLinks: false` into the pod's spec";
 
 /// A setting that is one of a few words.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name { $($(#[$about])* $variant),+ }
@@ -247,8 +249,9 @@ impl Loaded {
         (self.text("dlq_stream_name")? == stream).then(|| {
             let (one, other) = (self.origin("stream_name"), self.origin("dlq_stream_name"));
             format!(
-                "stream_name (set in {one}) and dlq_stream_name (set in {other}) are both {stream:?}: \
-                 consumers could not tell dead letters from events; allowed: two different names"
+                "stream_name (set in {one}) and dlq_stream_name (set in {other}) are both \
+                 {stream:?}: consumers could not tell dead letters from events; allowed: \
+                 two different names"
             )
         })
     }
@@ -267,7 +270,7 @@ impl Loaded {
         }
     }
 
-    /// The value of `name` as `parse` reads it. Every text was checked before, the defaults by a test.
+    /// The value of `name` as `parse` reads it. Texts were checked before, defaults by a test.
     fn value<T, E>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T> {
         let text = self.text(name).ok_or_else(|| not_set(name))?;
         parse(text).map_err(|_| Error::usage(format!("{name} cannot be read")))
@@ -394,6 +397,7 @@ impl Loaded {
 fn not_set(name: &str) -> Error {
     let variable = format!("RELAY_{}", name.to_ascii_uppercase());
     Error::usage(format!(
-        "{name} is not set: set {variable}, {variable}_FILE, or {name} in the file that --config names"
+        "{name} is not set: set {variable}, {variable}_FILE, or {name} in the file that \
+         --config names"
     ))
 }

@@ -1,8 +1,8 @@
 //! Where values come from: defaults, a TOML file, the environment, flags. Later ones win.
 //!
-//! In: the place of the file, a list of variables, `NAME=VALUE` flags. Out: a text per setting with its origin,
-//! or every complaint at once. It must stay true that an unknown name is an error wherever it stands,
-//! and that a secret's value is in no complaint.
+//! In: the place of the file, a list of variables, `NAME=VALUE` flags. Out: a text per setting with
+//! its origin, or every complaint at once. It must stay true that an unknown name is an error
+//! wherever it stands, and that a secret's value is in no complaint.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -161,8 +161,8 @@ impl Layers {
         }
         if !of_services.is_empty() {
             self.complaints.push(format!(
-                "{}: no settings; Kubernetes sets such variables for a Service whose name begins with \
-                 `relay`: put `enableServiceLinks: false` into the pod's spec",
+                "{}: no settings; Kubernetes sets such variables for a Service whose name \
+                 begins with `relay`: put `enableServiceLinks: false` into the pod's spec",
                 of_services.join(", ")
             ));
         }
@@ -205,7 +205,7 @@ fn scalar(kind: ValueKind) -> Option<String> {
     }
 }
 
-/// What is wrong with a TOML file, without the lines that the parser quotes: a password may stand there.
+/// What is wrong with a TOML file, without the lines it quotes: a password may stand there.
 fn toml_reason(error: &config::ConfigError) -> String {
     let text = error.to_string();
     let quoted = |line: &str| line.contains('|');

@@ -1,8 +1,8 @@
 //! The small grammars of single values: durations, sizes, counts, switches, names.
 //!
 //! In: text. Out: a typed value, or a sentence that says what is wrong with the text. The sentence
-//! never repeats the text (the caller knows whether it may be shown). Ranges are not here: they stand
-//! in the catalogue.
+//! never repeats the text (the caller knows whether it may be shown). Ranges are not here: they
+//! stand in the catalogue.
 
 use std::fmt;
 use std::time::Duration;
@@ -182,7 +182,7 @@ fn part(text: &str) -> Outcome<(String, &str)> {
 }
 
 impl fmt::Display for TableName {
-    /// As one would type it: quoted only where PostgreSQL needs it. Not for SQL: see `postgres::quote`.
+    /// As one would type it: quoted where PostgreSQL needs it. Not for SQL: see `postgres::quote`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |part: &str| {
             part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
