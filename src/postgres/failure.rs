@@ -72,6 +72,12 @@ pub fn is_lock_conflict(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "55P03" | "40P01"))
 }
 
+/// Whether the statement named a column that the table does not have.
+#[must_use]
+pub fn is_undefined_column(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == "42703")
+}
+
 /// A certificate that does not verify stays so until somebody changes something.
 fn certificate(doing: &str, error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     let mut cause = Some(error);

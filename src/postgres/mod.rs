@@ -16,7 +16,7 @@ mod tls;
 mod wire;
 
 pub use connect::Target;
-pub use failure::{from_sql, is_lock_conflict};
+pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
 pub use publication::{
     create as create_publication, create_sql as create_publication_sql, find as find_publication,
 };

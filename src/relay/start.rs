@@ -159,8 +159,13 @@ impl Context {
         tracing::info!(slot = name, "replication slot created: events from now on are published");
         let sql =
             COUNT_UNPUBLISHED.replace("{table}", &quote::qualified(&table.schema, &table.name));
-        // A table without the flag has nothing to count; that is no reason not to start.
-        let Ok(row) = client.query_one(&sql, &[]).await else { return Ok(()) };
+        let doing = format!("cannot count the unpublished rows of table {table}");
+        let row = match client.query_one(&sql, &[]).await {
+            Ok(row) => row,
+            // A table without the flag has nothing to count.
+            Err(error) if postgres::is_undefined_column(&error) => return Ok(()),
+            Err(error) => return Err(from_sql(&doing, error)),
+        };
         let unpublished: i64 = row.get("unpublished");
         if unpublished > 0 {
             tracing::warn!(
