@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     // Wrong arguments end the process in here, with exit code 2.
     let arguments = Arguments::parse();
     match perform(arguments) {
-        Ok(()) => ExitCode::from(EXIT_OK),
+        Ok(code) => code,
         Err(error) => {
             report(&error);
             ExitCode::from(error.exit_code())
@@ -24,14 +24,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(arguments: Arguments) -> Result<()> {
+fn perform(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { command, common } = arguments;
     let flags = common.flags().map_err(Error::usage)?;
     let loaded = load(&Inputs::from_process(common.config, flags))?;
     let (format, level) = loaded.log()?;
-    telemetry::start_log(format, level);
+    let is_text = telemetry::start_log(format, level);
     let mut out = stdout().lock();
-    match command {
+    let performed = match command {
         Command::Config { json } => config::run(&loaded, json, &mut out),
         Command::Health => {
             let (address, port) = loaded.http()?;
@@ -46,16 +46,26 @@ fn perform(arguments: Arguments) -> Result<()> {
                 role: role.as_deref(),
             };
             if print {
-                return setup::print(&plan, &mut out);
+                setup::print(&plan, &mut out)
+            } else {
+                let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
+                block_on(setup::run(&url, timeout, &plan, &mut out))
             }
-            let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
-            block_on(setup::run(&url, timeout, &plan, &mut out))
         }
         Command::Run => {
             drop(out);
-            block_on(run::run(loaded.settings()?))
+            let ended = loaded.settings().and_then(|settings| block_on(run::run(settings)));
+            if let Err(error) = &ended
+                && !is_text
+            {
+                // Whoever reads the other lines by machine reads this one as well.
+                tracing::error!(error = %error, hint = error.next_step(), "stopped");
+                return Ok(ExitCode::from(error.exit_code()));
+            }
+            ended
         }
-    }
+    };
+    performed.map(|()| ExitCode::from(EXIT_OK))
 }
 
 /// One thread: the line is a single loop, and two servers are always slower than it.

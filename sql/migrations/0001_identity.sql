@@ -18,33 +18,40 @@ CREATE TABLE IF NOT EXISTS identity.users (
     CONSTRAINT users_status_is_known CHECK (status IN ('active', 'disabled'))
 );
 
-CREATE TABLE IF NOT EXISTS identity.outbox (
-    id bigserial PRIMARY KEY,
-    event_id uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE,
-    event_type text NOT NULL,
-    aggregate_type text NOT NULL DEFAULT 'user',
-    aggregate_id uuid NOT NULL,
-    payload jsonb NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    published boolean NOT NULL DEFAULT false,
-    attempts integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz,
-    published_at timestamptz,
-    error_message text,
-    -- The Redis stream; NULL means the relay's stream_name.
-    topic text DEFAULT 'identity.user.v1',
-    tenant_id uuid,
-    correlation_id text,
-    traceparent text,
-    schema_version text,
-    dead_lettered_at timestamptz,
-    -- Redis would take an empty key, and nobody would ever find it.
-    CONSTRAINT outbox_topic_is_not_empty CHECK (topic <> '')
-)
--- Every row is updated once, when it is marked. With half of each page free that update is HOT: it stays in
--- the page and touches no index. For the same reason no index here may cover published or published_at.
-WITH (fillfactor = 50);
+DO $walrelay$
+BEGIN
+    -- An outbox that is there keeps its shape; 0002 adds the columns that it lacks.
+    IF pg_catalog.to_regclass('identity.outbox') IS NULL THEN
+        CREATE TABLE identity.outbox (
+            id bigserial PRIMARY KEY,
+            event_id uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE,
+            event_type text NOT NULL,
+            aggregate_type text NOT NULL DEFAULT 'user',
+            aggregate_id uuid NOT NULL,
+            payload jsonb NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            published boolean NOT NULL DEFAULT false,
+            attempts integer NOT NULL DEFAULT 0,
+            next_attempt_at timestamptz,
+            published_at timestamptz,
+            error_message text,
+            -- The Redis stream; NULL means the relay's stream_name.
+            topic text DEFAULT 'identity.user.v1',
+            tenant_id uuid,
+            correlation_id text,
+            traceparent text,
+            schema_version text,
+            dead_lettered_at timestamptz,
+            -- Redis would take an empty key, and nobody would ever find it.
+            CONSTRAINT outbox_topic_is_not_empty CHECK (topic <> '')
+        )
+        -- Every row is updated once, when it is marked. With half of each page free that update is HOT: it stays in
+        -- the page and touches no index. For the same reason no index here may cover published or published_at.
+        WITH (fillfactor = 50);
 
--- What is due for a retry; empty in good times.
-CREATE INDEX IF NOT EXISTS outbox_next_attempt_at ON identity.outbox (next_attempt_at)
-    WHERE next_attempt_at IS NOT NULL;
+        -- What is due for a retry; empty in good times.
+        CREATE INDEX outbox_next_attempt_at ON identity.outbox (next_attempt_at)
+            WHERE next_attempt_at IS NOT NULL;
+    END IF;
+END
+$walrelay$;

@@ -92,7 +92,7 @@ impl Sink {
             .arg(PUBLISH)
             .query_async(&mut connection)
             .await
-            .map_err(|error| Failure::of(&error))?;
+            .map_err(|error| connect_failure(&error))?;
         Ok(Self { connection, publish_sha: publish_sha.into() })
     }
 

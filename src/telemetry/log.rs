@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Starts logging. Only the first call in a process has an effect.
-pub fn start(format: LogFormat, level: LogLevel) {
+/// Starts logging. Only the first call in a process has an effect. Says whether lines are text for people.
+pub fn start(format: LogFormat, level: LogLevel) -> bool {
     let is_terminal = stderr().is_terminal();
     let is_text = match format {
         LogFormat::Auto => is_terminal,
@@ -34,4 +34,5 @@ pub fn start(format: LogFormat, level: LogLevel) {
     } else {
         base.json().flatten_event(true).try_init()
     };
+    is_text
 }

@@ -10,7 +10,8 @@ use crate::writers::{insert, record, truth};
 fn refused(plan: &Plan, code: i32, words: &[&str]) {
     let mut relay = plan.spawn();
     let ended = relay.exit_code();
-    let said = relay.output();
+    // Inside JSON quotes are escaped.
+    let said = relay.output().replace("\\\"", "\"");
     assert_eq!(ended, code, "{said}");
     for word in words {
         assert!(said.contains(word), "no {word:?} in: {said}");
@@ -37,7 +38,7 @@ async fn a_login_that_cannot_work_ends_with_the_reason() {
     refused(
         &with(url("postgres", PASSWORD, "nowhere")),
         1,
-        &["\\\"nowhere\\\" does not exist", "3D000"],
+        &["\"nowhere\" does not exist", "3D000"],
     );
     world.postgres.run("CREATE ROLE plain LOGIN PASSWORD 'plain-secret'").await;
     refused(&with(url("plain", "plain-secret", "postgres")), 1, &["no REPLICATION", "ALTER ROLE"]);
@@ -80,13 +81,9 @@ async fn what_is_missing_is_named_with_the_way_to_make_it() {
     refused(
         &strict.clone().set("slot_name", "other"),
         1,
-        &["replication slot \\\"other\\\" does not exist"],
+        &["replication slot \"other\" does not exist"],
     );
-    refused(
-        &strict.set("publication_name", "other"),
-        1,
-        &["publication \\\"other\\\" does not exist"],
-    );
+    refused(&strict.set("publication_name", "other"), 1, &["publication \"other\" does not exist"]);
 }
 
 #[tokio::test]
@@ -151,8 +148,8 @@ async fn a_key_of_the_wrong_type_stops_the_line_and_names_the_stream() {
                VALUES ('E', gen_random_uuid(), '\"secret payload\"', 'wrong')";
     client.batch_execute(sql).await.unwrap();
     assert_eq!(relay.exit_code(), 1);
-    let said = relay.output();
-    assert!(said.contains("WRONGTYPE") && said.contains("\\\"wrong\\\""), "{said}");
+    let said = relay.output().replace("\\\"", "\"");
+    assert!(said.contains("WRONGTYPE") && said.contains("\"wrong\""), "{said}");
     assert!(!said.contains("secret payload"));
     // Somebody mends it: nothing is lost.
     world.redis.run("DEL wrong").await;
@@ -199,7 +196,7 @@ async fn a_wrong_setting_ends_before_any_server_is_asked() {
     refused(
         &plan.clone().set("batchsize", "1"),
         2,
-        &["unknown setting", "did you mean batch_size"],
+        &["unknown setting", "did you mean RELAY_BATCH_SIZE"],
     );
     refused(
         &plan.clone().set("durability", "disk"),
