@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -82,7 +83,7 @@ impl Postgres {
             if !process.running() {
                 return Some(false);
             }
-            self.try_client(&self.socket_url()).await.map(|_| true)
+            try_client(&self.socket_url()).await.map(|_| true)
         })
         .await;
         self.process = Some(process);
@@ -164,15 +165,7 @@ impl Postgres {
 
     /// A connection of the superuser over the unix socket: no proxy and no password in its way.
     pub async fn client(&self) -> Client {
-        let url = self.socket_url();
-        wait::until("a connection to PostgreSQL", PATIENCE, async || self.try_client(&url).await)
-            .await
-    }
-
-    async fn try_client(&self, url: &str) -> Option<Client> {
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
-        tokio::spawn(connection);
-        Some(client)
+        client(&self.socket_url()).await
     }
 
     /// What the server logged so far.
@@ -195,11 +188,31 @@ impl Drop for Postgres {
         let Some(mut process) = self.process.take() else { return };
         process.signal_all("CONT");
         process.signal("QUIT");
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while process.running() && std::time::Instant::now() < deadline {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while process.running() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// A connection to that URL, once there is a server that grants one.
+pub async fn client(url: &str) -> Client {
+    // Written out: a future that holds an async closure cannot be spawned (rust-lang/rust#100013).
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(client) = try_client(url).await {
+            return client;
+        }
+        assert!(Instant::now() < deadline, "no connection to PostgreSQL within {PATIENCE:?}");
+        tokio::time::sleep(wait::PAUSE).await;
+    }
+}
+
+/// A connection to that URL, if it is granted now.
+pub async fn try_client(url: &str) -> Option<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
+    tokio::spawn(connection);
+    Some(client)
 }
 
 /// Where `postgres` and `initdb` are: `WALRELAY_PG_BIN`, PATH, then Debian's newest.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Between two questions: short against what is awaited, long against its cost.
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// For what should take a second or two, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);

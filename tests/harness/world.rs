@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::consumer::Consumer;
 use super::ledger::Ledger;
-use super::postgres::Postgres;
+use super::postgres::{self, Postgres};
 use super::redis::Redis;
 use super::relay::Settings;
 use super::wait::{self, PATIENCE};
@@ -103,4 +103,20 @@ pub async fn insert_many(client: &Client, from: i64, to: i64) -> Result<(), toki
                  SELECT 'UserCreated', gen_random_uuid(), jsonb_build_object('n', n)
                  FROM generate_series($1::int8, $2) AS n ORDER BY n";
     client.execute(query, &[&from, &to]).await.map(drop)
+}
+
+/// Writes the rows `1..=total`, so many in each transaction, by one writer that outlives the server:
+/// a transaction that failed is written again, with other event ids.
+pub async fn write_through(url: String, total: i64, each: i64) {
+    let mut client = postgres::client(&url).await;
+    let mut from = 1;
+    while from <= total {
+        match insert_many(&client, from, total.min(from + each - 1)).await {
+            Ok(()) => from += each,
+            Err(error) if error.is_closed() || error.code().is_some() => {
+                client = postgres::client(&url).await;
+            }
+            Err(error) => panic!("the writer fails: {error}"),
+        }
+    }
 }
