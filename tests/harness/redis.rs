@@ -1,0 +1,161 @@
+//! A Redis server of one's own.
+//!
+//! In: settings. Out: a server on loopback with an append-only file, that can be stopped, killed,
+//! frozen and started again on the same port and data. It must stay true that it leaves nothing behind.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::wait::{self, PATIENCE};
+
+/// How long a connection is given: a frozen server accepts and never answers.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// A server; its data goes with it.
+pub struct Redis {
+    home: TempDir,
+    port: u16,
+    settings: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl Redis {
+    /// Starts a server with the defaults of this harness: append-only file, fsync every second.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with settings of one's own, by the names of `redis.conf`.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let home = tempfile::Builder::new().prefix("walrelay-redis-").tempdir().expect("temp dir");
+        let port = wait::free_port();
+        let mut redis = Self { home, port, settings: Vec::new(), process: None };
+        for (name, value) in settings {
+            redis.set(name, value);
+        }
+        redis.restart().await;
+        redis
+    }
+
+    /// Changes a setting; it holds from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts it again: same port, same data, same settings unless `set`.
+    pub async fn restart(&mut self) {
+        assert!(self.process.is_none(), "stop the server before starting it");
+        let program = std::env::var_os("WALRELAY_REDIS_SERVER");
+        let mut command = Command::new(program.unwrap_or_else(|| "redis-server".into()));
+        command.current_dir(self.home.path());
+        let port = self.port.to_string();
+        let own = [
+            ("port", port.as_str()),
+            ("bind", "127.0.0.1"),
+            ("save", ""),
+            ("appendonly", "yes"),
+            ("appendfsync", "everysec"),
+        ];
+        let chosen = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in own.into_iter().chain(chosen) {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        let mut process = Process::spawn("Redis", &mut command, &self.log_file(), self.home.path());
+        wait::until("Redis answers PING", PATIENCE, async || {
+            assert!(process.running(), "Redis does not start:\n{}", self.log());
+            self.try_connection().await
+        })
+        .await;
+        self.process = Some(process);
+    }
+
+    /// SIGTERM: writes what it has and ends.
+    pub async fn stop(&mut self) {
+        let mut process = self.process.take().expect("a running server");
+        process.signal("TERM");
+        process.ended(PATIENCE).await;
+    }
+
+    /// SIGKILL: what was written to the file is kept by the kernel, what was not is gone.
+    pub fn kill9(&mut self) {
+        self.process.take().expect("a running server").kill();
+    }
+
+    /// SIGSTOP: it still accepts connections (the kernel does) and answers nothing.
+    pub fn freeze(&mut self) {
+        self.process.as_mut().expect("a running server").signal("STOP");
+    }
+
+    /// SIGCONT after [`Self::freeze`].
+    pub fn thaw(&mut self) {
+        self.process.as_mut().expect("a running server").signal("CONT");
+    }
+
+    /// Its TCP port; the same for life.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its URL, with the password if it has one.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The same through another port, for a proxy.
+    pub fn url_at(&self, port: u16) -> String {
+        match self.settings.iter().find(|(name, _)| name == "requirepass") {
+            Some((_, password)) => format!("redis://:{password}@127.0.0.1:{port}/0"),
+            None => format!("redis://127.0.0.1:{port}/0"),
+        }
+    }
+
+    /// A connection that answers PING.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let what = "a connection to Redis";
+        wait::until(what, PATIENCE, async || self.try_connection().await).await
+    }
+
+    /// A connection, if the server is there and has finished loading.
+    pub async fn try_connection(&self) -> Option<MultiplexedConnection> {
+        try_connection(&self.url()).await
+    }
+
+    /// Runs a command, its words separated by single spaces.
+    pub async fn run(&self, command: &str) {
+        let mut words = command.split(' ');
+        let mut built = redis::cmd(words.next().unwrap_or_default());
+        built.arg(words.collect::<Vec<_>>());
+        let done = built.query_async::<redis::Value>(&mut self.connection().await).await;
+        done.unwrap_or_else(|error| panic!("{command}: {error}"));
+    }
+
+    /// What the server logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("log")
+    }
+}
+
+/// A connection to that URL, if somebody answers PING there within reasonable time.
+pub async fn try_connection(url: &str) -> Option<MultiplexedConnection> {
+    let client = redis::Client::open(url).expect("a Redis URL");
+    let ask = async {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(Duration::from_secs(30)));
+        let mut connection =
+            client.get_multiplexed_async_connection_with_config(&config).await.ok()?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await.ok()?;
+        Some(connection)
+    };
+    tokio::time::timeout(CONNECT, ask).await.ok()?
+}

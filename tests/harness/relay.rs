@@ -1,0 +1,264 @@
+//! The relay as its users run it: the binary, its environment, its signals, its HTTP port.
+//!
+//! In: settings by name. Out: a finished run with its output, or a running process that can be asked,
+//! signalled and killed. It must stay true that nothing but the named settings reaches the process.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::process::Process;
+use super::wait::{self, PATIENCE};
+
+/// A page that takes longer than this counts as no answer.
+const HTTP: Duration = Duration::from_secs(2);
+
+/// How to run the relay: a binary and its settings.
+#[derive(Clone)]
+pub struct Settings {
+    binary: PathBuf,
+    environment: BTreeMap<String, String>,
+    arguments: Vec<String>,
+    http_port: u16,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed, both streams, in order.
+    pub output: String,
+}
+
+/// A relay that runs; killed with the handle.
+pub struct Relay {
+    process: Process,
+    http_port: u16,
+    log: PathBuf,
+    home: TempDir,
+}
+
+impl Settings {
+    /// The binary that Cargo built for this test or bench, on these servers.
+    pub fn new(database_url: &str, redis_url: &str) -> Self {
+        let binary = option_env!("CARGO_BIN_EXE_walrelay");
+        let binary = binary.expect("outside of tests and benches name the binary: with_binary");
+        Self::with_binary(Path::new(binary), database_url, redis_url)
+    }
+
+    /// That binary, on these servers.
+    pub fn with_binary(binary: &Path, database_url: &str, redis_url: &str) -> Self {
+        let http_port = wait::free_port();
+        let environment = BTreeMap::new();
+        Self { binary: binary.to_owned(), environment, arguments: Vec::new(), http_port }
+            .with("database_url", database_url)
+            .with("redis_url", redis_url)
+            .with("http_port", &http_port.to_string())
+            .with("log_format", "json")
+    }
+
+    /// Sets one setting, by its name as the README writes it.
+    #[must_use]
+    pub fn with(self, name: &str, value: &str) -> Self {
+        self.with_variable(&format!("RELAY_{}", name.to_uppercase()), value)
+    }
+
+    /// Sets one variable of the environment, of whatever name.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Takes one setting away again.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.remove(&format!("RELAY_{}", name.to_uppercase()));
+        self
+    }
+
+    /// Adds arguments behind the subcommand.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Runs a subcommand to its end, which must come by itself.
+    pub async fn finish(&self, subcommand: &str) -> Finished {
+        let mut relay = self.spawn(subcommand);
+        let status = relay.process.ended(PATIENCE).await;
+        Finished { code: status.code(), output: relay.output() }
+    }
+
+    /// `walrelay setup`, which must succeed.
+    pub async fn setup(&self) {
+        let done = self.finish("setup").await;
+        assert_eq!(done.code, Some(0), "walrelay setup failed:\n{}", done.output);
+    }
+
+    /// `walrelay run`, without waiting for anything.
+    pub fn start(&self) -> Relay {
+        self.spawn("run")
+    }
+
+    /// `walrelay run`, streaming.
+    pub async fn start_ready(&self) -> Relay {
+        let mut relay = self.start();
+        relay.ready().await;
+        relay
+    }
+
+    fn spawn(&self, subcommand: &str) -> Relay {
+        let home = tempfile::Builder::new().prefix("walrelay-run-").tempdir().expect("temp dir");
+        let log = home.path().join("log");
+        let mut command = Command::new(&self.binary);
+        command.arg(subcommand).args(&self.arguments).current_dir(home.path());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(&self.environment);
+        let process = Process::spawn("walrelay", &mut command, &log, home.path());
+        Relay { process, http_port: self.http_port, log, home }
+    }
+}
+
+impl Relay {
+    /// Awaits `GET /readyz` to answer 200; panics if the process ends instead.
+    pub async fn ready(&mut self) {
+        wait::until("the relay is ready", PATIENCE, async || {
+            assert!(self.process.running(), "the relay has ended:\n{}", self.output());
+            let (code, _) = self.get("/readyz").await?;
+            (code == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// `GET /status`.
+    pub async fn status(&self) -> Value {
+        wait::until("an answer from /status", PATIENCE, async || {
+            let (_, body) = self.get("/status").await?;
+            serde_json::from_str(&body).ok()
+        })
+        .await
+    }
+
+    /// Awaits a state by its name in `/status`.
+    pub async fn until_state(&self, state: &str) {
+        wait::until_equal("the relay's state", Value::from(state), PATIENCE, async || {
+            self.status().await["state"].take()
+        })
+        .await;
+    }
+
+    /// A page's code and body; `None` if nobody answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        tokio::time::timeout(HTTP, get(self.http_port, path)).await.ok()?
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, as an init system sends it.
+    pub fn terminate(&mut self) {
+        self.process.signal("TERM");
+    }
+
+    /// SIGINT, as Ctrl-C does.
+    pub fn interrupt(&mut self) {
+        self.process.signal("INT");
+    }
+
+    /// SIGSTOP: it is there and does nothing.
+    pub fn freeze(&mut self) {
+        self.process.signal("STOP");
+    }
+
+    /// SIGCONT after [`Self::freeze`].
+    pub fn thaw(&mut self) {
+        self.process.signal("CONT");
+    }
+
+    /// SIGTERM, and exit code 0 within the time a drain may take.
+    pub async fn drain(&mut self) {
+        self.terminate();
+        let code = self.exit_code(PATIENCE).await;
+        assert_eq!(code, Some(0), "a drained relay exits with 0:\n{}", self.output());
+    }
+
+    /// Awaits its end; `None` if a signal ended it.
+    pub async fn exit_code(&mut self, within: Duration) -> Option<i32> {
+        self.ended(within).await.code()
+    }
+
+    /// Awaits its end; the number of the signal that ended it, if one did.
+    pub async fn ending_signal(&mut self, within: Duration) -> Option<i32> {
+        self.ended(within).await.signal()
+    }
+
+    async fn ended(&mut self, within: Duration) -> ExitStatus {
+        self.process.ended(within).await
+    }
+
+    /// Whether the process is there.
+    pub fn running(&mut self) -> bool {
+        self.process.running()
+    }
+
+    /// What it printed so far, both streams.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Resident memory now, in kB.
+    pub fn rss_kb(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// Resident memory at its highest, in kB.
+    pub fn peak_rss_kb(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let text = std::fs::read_to_string(path).expect("a running relay");
+        let line = text.lines().find(|line| line.starts_with(field)).expect("a field of status");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("kB")
+    }
+
+    /// Processor time used so far, user and system, in ticks of 1/100 s.
+    pub fn cpu_ticks(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.pid());
+        let text = std::fs::read_to_string(path).expect("a running relay");
+        // The name stands in parentheses and may hold spaces: count from behind it.
+        let behind = text.rsplit(')').next().expect("fields behind the name");
+        let fields: Vec<&str> = behind.split_whitespace().collect();
+        [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
+    }
+}
+
+/// One GET of HTTP/1.0: the answer ends where the connection does.
+async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let code = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((code, body.to_owned()))
+}

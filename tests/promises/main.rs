@@ -1,0 +1,20 @@
+//! What the README promises, on real servers: one module a promise, one sentence a test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failure here is a failed test"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod crash;
+mod envelope;
+mod network;
+mod operator;
+mod order;
+mod schema;
+mod support;
