@@ -10,5 +10,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backpressure;
 mod crash;
+mod envelope;
+mod network;
+mod operator;
 mod order;
+mod schema;
+mod settle;
+mod slot;
