@@ -4,17 +4,18 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::wildcard_enum_match_arm,
     reason = "a failure here is a failed test"
 )]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backpressure;
 mod crash;
 mod envelope;
 mod network;
 mod operator;
 mod order;
 mod schema;
-mod support;
+mod settle;
+mod slot;

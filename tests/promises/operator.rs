@@ -1,344 +1,369 @@
-//! What people do wrong, and what they are told: the message, the exit code, never a secret.
+//! What somebody who made a mistake gets to read: one message, the next step, the right exit code,
+//! and never a secret.
 
-use crate::harness::postgres::{PASSWORD, Postgres};
-use crate::harness::relay::Settings;
+use tokio_postgres::Client;
+
+use crate::harness::postgres::PASSWORD;
+use crate::harness::redis::Redis;
+use crate::harness::relay::{Finished, Settings};
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{STREAM, World};
-use crate::support::{command, eventually, holds_exactly, insert, record, success, truth};
+use crate::harness::world::{World, insert, insert_many};
 
-/// The relay must end with `code` and have said `words`.
-async fn refused(plan: &Settings, code: i32, words: &[&str]) {
-    let mut relay = plan.start();
-    let ended = relay.exit_code(PATIENCE).await;
-    // Inside JSON quotes are escaped.
-    let said = relay.output().replace("\\\"", "\"");
-    assert_eq!(ended, Some(code), "{said}");
-    for word in words {
-        assert!(said.contains(word), "no {word:?} in: {said}");
+async fn run(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// The relay must end with this code, saying all of these, and must not say the password.
+async fn assert_refused(settings: &Settings, code: i32, says: &[&str]) {
+    let done = settings.finish("run").await;
+    assert_says(&done, code, says);
+}
+
+fn assert_says(done: &Finished, code: i32, says: &[&str]) {
+    let output = &done.output;
+    assert_eq!(done.code, Some(code), "exit code {:?}:\n{output}", done.code);
+    for words in says {
+        assert!(output.contains(words), "{words:?} is not in:\n{output}");
     }
-    assert!(!said.contains(PASSWORD), "the password is in: {said}");
-}
-
-fn url_of(postgres: &Postgres, user: &str, password: &str, database: &str) -> String {
-    let port = postgres.port();
-    format!("postgresql://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
+    assert!(output.contains("error: "), "no error line:\n{output}");
+    assert!(!output.contains(PASSWORD), "the password is in:\n{output}");
+    assert!(!output.contains("panicked"), "a panic:\n{output}");
 }
 
 #[tokio::test]
-async fn a_login_that_cannot_work_ends_with_the_reason() {
+async fn a_wrong_password_database_or_role_is_named() {
     let world = World::new().await;
-    let plan = world.settings.clone();
-    let url = |user, password, database| url_of(&world.postgres, user, password, database);
-    let with = |url: String| plan.clone().with("database_url", &url);
-    refused(
-        &with(url("postgres", "wrong", "postgres")),
-        1,
-        &["password authentication failed", "28P01", "hint"],
-    )
-    .await;
-    refused(
-        &with(url("postgres", PASSWORD, "nowhere")),
-        1,
-        &["\"nowhere\" does not exist", "3D000"],
-    )
-    .await;
-    world.postgres.run("CREATE ROLE plain LOGIN PASSWORD 'plain-secret'").await;
-    refused(&with(url("plain", "plain-secret", "postgres")), 1, &["no REPLICATION", "ALTER ROLE"])
-        .await;
-    world.postgres.run("ALTER ROLE plain REPLICATION").await;
-    refused(
-        &with(url("plain", "plain-secret", "postgres")),
-        1,
-        &["may not do that on table identity.outbox", "GRANT"],
-    )
-    .await;
+    let with = |url: &str| world.settings.clone().with("database_url", url);
+    let wrong = with(&world.postgres.url_of("postgres", "Wrong-One-77"));
+    let done = wrong.finish("run").await;
+    assert_says(&done, 1, &["password authentication failed", "hint: correct the password"]);
+    assert!(!done.output.contains("Wrong-One-77"), "a wrong password is a secret too");
+    let nobody = with(&world.postgres.url_of("nobody_here", PASSWORD));
+    assert_refused(&nobody, 1, &["nobody_here"]).await;
+    let elsewhere = world.postgres.url().replace("/postgres", "/nowhere");
+    let elsewhere = elsewhere.replace("nowhere:", "postgres:");
+    assert_refused(&with(&elsewhere), 1, &["nowhere"]).await;
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_serve_ends_with_the_setting_to_change() {
-    let world = World::bare(&[("wal_level", "replica")], &[]).await;
-    refused(&world.settings.clone(), 1, &["wal_level = replica", "wal_level = logical"]).await;
-    let setup = command(&world.settings.clone(), "setup").await;
-    assert_eq!(setup.code, Some(1));
+async fn a_role_without_replication_is_told_which_attribute_it_lacks() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    run(&client, &format!("CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")).await;
+    run(&client, "GRANT USAGE ON SCHEMA identity TO plain").await;
+    run(&client, "GRANT ALL ON identity.outbox TO plain").await;
+    let settings = world.settings.clone();
+    let settings = settings.with("database_url", &world.postgres.url_of("plain", PASSWORD));
+    assert_refused(&settings, 1, &["REPLICATION", "ALTER ROLE \"plain\" REPLICATION"]).await;
+}
+
+#[tokio::test]
+async fn the_role_that_setup_makes_is_enough_to_run() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let with_role = world.settings.clone().with_arguments(&["--role", "relay"]);
+    with_role.setup().await;
+    run(&client, &format!("ALTER ROLE relay PASSWORD '{PASSWORD}'")).await;
+    let settings = world.settings.clone();
+    let settings = settings.with("database_url", &world.postgres.url_of("relay", PASSWORD));
+    let mut relay = settings.start_ready().await;
+    insert_many(&client, 1, 100).await.unwrap();
+    world.assert_all_published().await;
+    world.until_marked().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_mark_is_told_before_anything_is_published() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    run(&client, &format!("CREATE ROLE reader LOGIN REPLICATION PASSWORD '{PASSWORD}'")).await;
+    run(&client, "GRANT USAGE ON SCHEMA identity TO reader").await;
+    run(&client, "GRANT SELECT ON identity.outbox TO reader").await;
+    insert(&client, 1).await.unwrap();
+    let settings = world.settings.clone();
+    let settings = settings.with("database_url", &world.postgres.url_of("reader", PASSWORD));
+    assert_refused(&settings, 1, &["after_publish = mark", "GRANT SELECT, UPDATE"]).await;
+    assert_eq!(world.consumer().len().await, Some(0));
+    let mut relay = settings.with("after_publish", "keep").start_ready().await;
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_wal_level_below_logical_is_told_how_to_be_raised() {
+    let mut world = World::bare(&[("wal_level", "replica")], &[]).await;
+    assert_refused(&world.settings, 1, &["wal_level = replica", "wal_level = logical"]).await;
+    let done = world.settings.finish("setup").await;
+    assert_says(&done, 1, &["wal_level = logical"]);
+    world.postgres.stop(crate::harness::postgres::Stop::Fast).await;
+    world.postgres.set("wal_level", "logical");
+    world.postgres.restart().await;
+    world.settings.setup().await;
+}
+
+#[tokio::test]
+async fn no_free_slot_is_told_which_setting_to_raise() {
     let world = World::bare(&[("max_replication_slots", "1")], &[]).await;
-    world.postgres.run("SELECT pg_create_physical_replication_slot('taken')").await;
-    let setup = command(&world.settings.clone(), "setup").await;
-    assert_eq!(setup.code, Some(1));
-    assert!(setup.output.contains("max_replication_slots"), "{}", setup.output);
+    let client = world.postgres.client().await;
+    run(&client, "SELECT pg_create_physical_replication_slot('taken')").await;
+    let done = world.settings.finish("setup").await;
+    assert_says(&done, 1, &["all replication slots are in use", "max_replication_slots"]);
+    assert_refused(&world.settings, 1, &["max_replication_slots"]).await;
 }
 
 #[tokio::test]
-async fn what_is_missing_is_named_with_the_way_to_make_it() {
+async fn a_missing_table_or_column_is_named() {
     let world = World::bare(&[], &[]).await;
-    let plan = world.settings.clone();
-    refused(&plan, 1, &["identity.outbox does not exist", "walrelay setup"]).await;
-    success(&plan, "setup").await;
-    world.postgres.run("ALTER TABLE identity.outbox DROP COLUMN payload").await;
-    refused(&plan, 1, &["lacks the column payload"]).await;
-    world
-        .postgres
-        .run("ALTER TABLE identity.outbox ADD COLUMN payload jsonb, DROP COLUMN published")
-        .await;
-    refused(&plan, 1, &["after_publish = mark", "lacks the column published", "walrelay setup"])
-        .await;
-    success(&plan, "setup").await;
-    let strict = plan.clone().with("auto_create", "false");
-    refused(
-        &strict.clone().with("slot_name", "other"),
-        1,
-        &["replication slot \"other\" does not exist"],
-    )
-    .await;
-    refused(
-        &strict.with("publication_name", "other"),
-        1,
-        &["publication \"other\" does not exist"],
-    )
-    .await;
+    let client = world.postgres.client().await;
+    let says = ["identity.outbox does not exist", "walrelay setup"];
+    assert_refused(&world.settings, 1, &says).await;
+    world.settings.setup().await;
+    let elsewhere = world.settings.clone().with("outbox_table", "app.outbox");
+    assert_refused(&elsewhere, 1, &["app.outbox does not exist"]).await;
+    run(&client, "ALTER TABLE identity.outbox DROP COLUMN aggregate_id").await;
+    assert_refused(&world.settings, 1, &["lacks the column aggregate_id"]).await;
 }
 
 #[tokio::test]
 async fn a_publication_that_hides_events_is_refused() {
     let world = World::new().await;
-    let plan = world.settings.clone();
-    world.postgres.run("ALTER PUBLICATION walrelay SET (publish = 'update')").await;
-    refused(&plan, 1, &["does not publish INSERTs", "SET (publish = 'insert')"]).await;
-    let other = "ALTER PUBLICATION walrelay SET (publish = 'insert'); CREATE TABLE other (id int); \
-                 ALTER PUBLICATION walrelay SET TABLE other";
-    world.postgres.run(other).await;
-    refused(&plan, 1, &["does not cover table identity.outbox", "ADD TABLE"]).await;
-    world
-        .postgres
-        .run("ALTER PUBLICATION walrelay SET TABLE identity.outbox WHERE (event_type <> 'x')")
-        .await;
-    let relay = plan.start_ready().await;
-    assert!(relay.output().contains("row filter"), "{}", relay.output());
-}
-
-#[tokio::test]
-async fn a_slot_that_is_not_ours_is_refused() {
-    let world = World::new().await;
-    record(&world.postgres).await;
-    let plan = world.settings.clone().with("slot_name", "truth");
-    refused(&plan, 1, &["another plugin: test_decoding"]).await;
-    assert_eq!(command(&plan, "setup").await.code, Some(1));
-    world.postgres.run("CREATE DATABASE other").await;
-    let elsewhere = url_of(&world.postgres, "postgres", PASSWORD, "other");
-    let plan = world.settings.clone().with("database_url", &elsewhere);
-    let setup = command(&plan, "setup").await;
-    assert_eq!(setup.code, Some(1));
-    assert!(setup.output.contains("belongs to database \"postgres\""), "{}", setup.output);
-}
-
-#[tokio::test]
-async fn a_redis_that_cannot_be_used_ends_with_the_reason() {
-    let world = World::with(&[], &[("requirepass", "letmein")]).await;
-    let plan = world.settings.clone();
-    let port = world.redis.port();
-    let bare = plan.clone().with("redis_url", &format!("redis://127.0.0.1:{port}"));
-    refused(&bare, 1, &["NOAUTH", "redis_url"]).await;
-    let with = |password: &str| {
-        plan.clone().with("redis_url", &format!("redis://:{password}@127.0.0.1:{port}"))
-    };
-    refused(&with("wrong"), 1, &["redis_url"]).await;
-    let relay = with("letmein").start_ready().await;
-    assert!(!relay.output().contains("letmein"));
-    drop(relay);
-    let world = World::with(&[], &[("appendonly", "no")]).await;
-    refused(&world.settings.clone(), 1, &["appendonly", "durability = memory"]).await;
-    world.settings.clone().with("durability", "memory").start_ready().await;
-}
-
-#[tokio::test]
-async fn a_key_of_the_wrong_type_stops_the_line_and_names_the_stream() {
-    let world = World::new().await;
-    world.redis.run("SET wrong text").await;
-    let mut relay = world.settings.start_ready().await;
     let client = world.postgres.client().await;
-    insert(&client, 10).await;
-    let sql = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic) \
-               VALUES ('E', gen_random_uuid(), '\"secret payload\"', 'wrong')";
-    client.batch_execute(sql).await.unwrap();
-    assert_eq!(relay.exit_code(PATIENCE).await, Some(1));
-    let said = relay.output().replace("\\\"", "\"");
-    assert!(said.contains("WRONGTYPE") && said.contains("\"wrong\""), "{said}");
-    assert!(!said.contains("secret payload"));
-    // Somebody mends it: nothing is lost.
-    world.redis.run("DEL wrong").await;
-    let _relay = world.settings.start_ready().await;
-    world.consumer_of("wrong").until_len(1).await;
-    world.consumer_of(STREAM).until_len(10).await;
-    assert_eq!(world.consumer_of(STREAM).len().await, Some(10));
+    run(&client, "CREATE TABLE other (id int PRIMARY KEY)").await;
+    run(&client, "CREATE PUBLICATION lacks FOR TABLE other").await;
+    let says = ["\"lacks\" does not cover", "ADD TABLE \"identity\".\"outbox\""];
+    let settings = world.settings.clone();
+    assert_refused(&settings.clone().with("publication_name", "lacks"), 1, &says).await;
+    let create = "CREATE PUBLICATION updates FOR TABLE identity.outbox WITH (publish = 'update')";
+    run(&client, create).await;
+    let says = ["\"updates\" does not publish INSERTs", "SET (publish = 'insert')"];
+    assert_refused(&settings.clone().with("publication_name", "updates"), 1, &says).await;
+    let create = "CREATE PUBLICATION narrow FOR TABLE identity.outbox (id, event_id, event_type)";
+    run(&client, create).await;
+    insert(&client, 1).await.unwrap();
+    let says = ["lacks the columns aggregate_id, payload"];
+    assert_refused(&settings.with("publication_name", "narrow"), 1, &says).await;
 }
 
 #[tokio::test]
-async fn a_row_that_is_no_event_stops_the_line_behind_all_before_it() {
+async fn a_slot_of_another_plugin_or_kind_is_refused() {
     let world = World::new().await;
-    world
-        .postgres
-        .run("ALTER TABLE identity.outbox DROP CONSTRAINT outbox_topic_is_not_empty")
-        .await;
-    record(&world.postgres).await;
-    let plan = world.settings.clone().with("max_event_bytes", "100KiB");
-    let mut relay = plan.start_ready().await;
     let client = world.postgres.client().await;
-    insert(&client, 100).await;
-    let expected = truth(&world.postgres).await;
-    let sql = "INSERT INTO identity.outbox (event_type, aggregate_id, payload) \
-               VALUES ('E', gen_random_uuid(), to_jsonb(repeat('x', 200000)))";
-    client.batch_execute(sql).await.unwrap();
-    insert(&client, 10).await;
-    assert_eq!(relay.exit_code(PATIENCE).await, Some(1));
-    let said = relay.output();
-    assert!(
-        said.contains("row id=101 of identity.outbox") && said.contains("max_event_bytes"),
-        "{said}"
-    );
-    let mut stream = world.consumer_of(STREAM);
-    holds_exactly(&mut stream, &expected).await;
-    // A larger limit is all it needs.
-    let _relay = world.settings.start_ready().await;
-    let expected = truth(&world.postgres).await;
-    holds_exactly(&mut stream, &expected).await;
+    run(&client, "SELECT pg_create_logical_replication_slot('theirs', 'test_decoding')").await;
+    run(&client, "SELECT pg_create_physical_replication_slot('physical')").await;
+    let settings = world.settings.clone();
+    let says = ["\"theirs\" belongs to another plugin: test_decoding"];
+    assert_refused(&settings.clone().with("slot_name", "theirs"), 1, &says).await;
+    assert_refused(&settings.with("slot_name", "physical"), 1, &["physical slot"]).await;
 }
 
 #[tokio::test]
-async fn a_wrong_setting_ends_before_any_server_is_asked() {
-    let plan = Settings::new("postgresql://a:hunter2@127.0.0.1:1/d", "redis://127.0.0.1:1");
-    refused(
-        &plan.clone().with("batchsize", "1"),
-        2,
-        &["unknown setting", "did you mean RELAY_BATCH_SIZE"],
-    )
-    .await;
-    refused(
-        &plan.clone().with("durability", "disk"),
-        2,
-        &["durability = \"disk\"", "memory, fsync"],
-    )
-    .await;
-    refused(&plan.clone().with("database_url", "mysql://a:hunter2@h/d"), 2, &["database_url"])
-        .await;
-    refused(&plan.clone().without("redis_url"), 2, &["redis_url is not set"]).await;
-    assert_eq!(command(&plan, "run --nonsense").await.code, Some(2));
-    assert_eq!(command(&plan, "").await.code, Some(2));
-}
-
-#[tokio::test]
-async fn config_shows_every_value_and_its_origin_and_hides_secrets() {
-    let plan = Settings::new("postgresql+asyncpg://a:hunter2@h/d", "redis://:hunter2@h");
-    let shown =
-        success(&plan.clone().with("batch_size", "99"), "config --set slot_name=mine").await;
-    let line = |name: &str| {
-        let text = &shown;
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
-        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(
-        line("database_url"),
-        ["database_url", "postgresql://a:***@h/d", "RELAY_DATABASE_URL"]
-    );
-    assert_eq!(line("redis_url"), ["redis_url", "redis://:***@h", "RELAY_REDIS_URL"]);
-    assert_eq!(line("batch_size"), ["batch_size", "99", "RELAY_BATCH_SIZE"]);
-    assert_eq!(line("slot_name"), ["slot_name", "mine", "--set"]);
-    assert_eq!(line("durability"), ["durability", "fsync", "default"]);
-    assert!(!shown.contains("hunter2"));
-    let json = success(&plan, "config --json").await;
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["batch_size"]["value"], "256");
-}
-
-#[tokio::test]
-async fn setup_is_safe_to_repeat_and_completes_an_older_table_without_rewriting_it() {
-    let world = World::bare(&[], &[]).await;
-    let old = "CREATE SCHEMA identity; CREATE TABLE identity.outbox (id bigserial PRIMARY KEY, \
-               event_id uuid UNIQUE DEFAULT gen_random_uuid(), event_type text, aggregate_type text, aggregate_id uuid, \
-               payload jsonb, created_at timestamptz DEFAULT now(), published bool DEFAULT false, topic text); \
-               INSERT INTO identity.outbox (event_type, payload) SELECT 'old', '1' FROM generate_series(1, 100)";
-    world.postgres.run(old).await;
-    let file = "SELECT pg_relation_filenode('identity.outbox')";
-    let before = world.postgres.text(file).await;
-    let plan = world.settings.clone();
-    let first = success(&plan, "setup --role relay").await;
-    assert!(first.contains("added"), "{}", first);
-    assert_eq!(world.postgres.text(file).await, before, "the table was rewritten");
-    let second = success(&plan, "setup --role relay").await;
-    assert!(!second.contains("added") && !second.contains("created"), "{}", second);
-    // The role it made is enough to run.
-    world.postgres.run("ALTER ROLE relay PASSWORD 'relay-secret'").await;
-    let url = url_of(&world.postgres, "relay", "relay-secret", "postgres");
-    let _relay = plan.with("database_url", &url).start_ready().await;
-    insert(&world.postgres.client().await, 5).await;
-    world.consumer_of(STREAM).until_len(5).await;
-    eventually("the role may mark", async || {
-        let marked =
-            world.postgres.text("SELECT count(*) FROM identity.outbox WHERE published").await;
-        if marked == "5" { Ok(()) } else { Err(marked) }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn setup_printed_and_fed_to_psql_does_the_same_as_setup() {
-    let world = World::bare(&[], &[]).await;
-    let plan = world.settings.clone().with("publication_name", "it's \"quoted\"");
-    let nowhere = plan.clone().with("database_url", "postgresql://a@127.0.0.1:1/d");
-    let script = success(&nowhere, "setup --print --role relay").await;
-    let psql = std::process::Command::new(wait::in_path("psql").unwrap())
-        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &world.postgres.url(), "-c"])
-        .arg("\\set x 1")
-        .arg("-f")
-        .arg("-")
-        .stdin(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .and_then(|mut psql| {
-            std::io::Write::write_all(&mut psql.stdin.take().unwrap(), script.as_bytes())?;
-            psql.wait_with_output()
-        })
-        .unwrap();
-    assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
-    let said = success(&plan, "setup --role relay").await;
-    assert!(!said.contains("created") && !said.contains("added"), "{}", said);
-    let _relay = plan.start_ready().await;
-    insert(&world.postgres.client().await, 5).await;
-    world.consumer_of(STREAM).until_len(5).await;
-}
-
-#[tokio::test]
-async fn health_and_the_pages_say_how_it_is() {
+async fn a_redis_password_that_is_missing_or_wrong_is_told_and_the_right_one_works() {
+    const REDIS_PASSWORD: &str = "redis-Secret-42aa";
     let world = World::new().await;
-    let plan = world.settings.clone();
-    assert_eq!(command(&plan, "health").await.code, Some(1), "nothing runs yet");
-    let mut relay = plan.start_ready().await;
-    assert_eq!(success(&plan, "health").await, "streaming\n");
-    assert_eq!(relay.get("/livez").await.unwrap(), (200, "ok\n".to_owned()));
-    insert(&world.postgres.client().await, 5).await;
-    world.consumer_of(STREAM).until_len(5).await;
-    eventually("the page counts", async || {
-        let (code, page) = relay.get("/metrics").await.unwrap();
-        assert_eq!(code, 200);
-        if page.contains("walrelay_events_published_total 5") { Ok(()) } else { Err(page) }
-    })
-    .await;
-    assert_eq!(relay.get("/nowhere").await.unwrap().0, 404);
-    let second = plan.start().exit_code(PATIENCE).await;
-    assert_eq!(second, Some(1), "the port is taken");
+    let guarded = Redis::start_with(&[("requirepass", REDIS_PASSWORD)]).await;
+    let missing = format!("redis://127.0.0.1:{}", guarded.port());
+    let settings = world.settings.clone();
+    assert_refused(&settings.clone().with("redis_url", &missing), 1, &["redis_url"]).await;
+    let wrong = format!("redis://:Wrong-One-78@127.0.0.1:{}", guarded.port());
+    let done = settings.clone().with("redis_url", &wrong).finish("run").await;
+    assert_says(&done, 1, &["redis_url"]);
+    assert!(!done.output.contains("Wrong-One-78"), "{}", done.output);
+    let settings = settings.with("redis_url", &guarded.url());
+    let config = settings.finish("config").await;
+    assert!(!config.output.contains(REDIS_PASSWORD), "{}", config.output);
+    let mut relay = settings.start_ready().await;
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    crate::harness::consumer::Consumer::new(&guarded.url(), "identity.user.v1").until_len(1).await;
+    assert!(!relay.output().contains(REDIS_PASSWORD), "{}", relay.output());
     relay.drain().await;
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_stream_key_of_another_type_stops_the_relay_and_names_stream_and_row() {
     let world = World::new().await;
-    let plan = world.settings.clone().with("shutdown_grace", "1h");
-    let mut relay = plan.start_ready().await;
-    // A locked row keeps the drain from ending.
     let client = world.postgres.client().await;
-    insert(&client, 1).await;
-    client.batch_execute("BEGIN; SELECT FROM identity.outbox FOR UPDATE").await.unwrap();
-    world.consumer_of(STREAM).until_len(1).await;
-    relay.terminate();
-    relay.until_state("draining").await;
-    relay.interrupt();
-    assert_eq!(relay.exit_code(PATIENCE).await, Some(130));
+    let mut redis = world.redis.connection().await;
+    redis::Cmd::set("taken", "a string").query_async::<()>(&mut redis).await.unwrap();
+    insert_many(&client, 1, 10).await.unwrap();
+    run(
+        &client,
+        "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
+         VALUES ('Refused', gen_random_uuid(), '{}', 'taken')",
+    )
+    .await;
+    assert_refused(&world.settings, 1, &["WRONGTYPE", "taken", "no stream"]).await;
+    redis::Cmd::del("taken").query_async::<()>(&mut redis).await.unwrap();
+    let mut relay = world.settings.start_ready().await;
+    world.consumer_of("taken").until_len(1).await;
+    world.consumer().until_len(10).await;
+    world.until_marked().await;
+    assert_eq!(world.consumer().len().await, Some(10), "nothing was doubled by the stop");
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_payload_that_is_not_json_stops_the_relay_at_its_row() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    run(&client, "ALTER TABLE identity.outbox ALTER COLUMN payload TYPE text").await;
+    insert_many(&client, 1, 10).await.unwrap();
+    run(
+        &client,
+        "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+         VALUES ('Broken', gen_random_uuid(), '{\"secret-value\": tru')",
+    )
+    .await;
+    let done = world.settings.finish("run").await;
+    assert_says(&done, 1, &["row id=11 of identity.outbox", "payload is not JSON"]);
+    assert!(!done.output.contains("secret-value"), "no payload in a message:\n{}", done.output);
+    assert_eq!(world.consumer().read_all().await.len(), 10, "everything before it is published");
+}
+
+#[tokio::test]
+async fn an_event_over_the_limit_stops_the_relay_and_a_higher_limit_lets_it_through() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    insert(&client, 1).await.unwrap();
+    run(
+        &client,
+        "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+         VALUES ('Large', gen_random_uuid(), jsonb_build_object('x', repeat('y', 100000)))",
+    )
+    .await;
+    let tight = world.settings.clone().with("max_event_bytes", "64KiB");
+    assert_refused(&tight, 1, &["row id=2", "max_event_bytes is 65536"]).await;
+    let mut relay = world.settings.start_ready().await;
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn wrong_settings_are_named_with_what_is_allowed_and_where_they_were_set() {
+    let world = Settings::new("postgresql://a:b@127.0.0.1:1/c", "redis://127.0.0.1:1");
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("batch_size", "many", &["batch_size", "many", "1 to 4096", "RELAY_BATCH_SIZE"]),
+        ("batch_size", "0", &["batch_size", "1 to 4096"]),
+        ("after_publish", "burn", &["after_publish", "burn", "mark, delete, keep"]),
+        ("durability", "maybe", &["durability", "memory, fsync"]),
+        ("feedback_interval", "soon", &["feedback_interval", "soon"]),
+        ("slot_name", "Not-A-Slot", &["slot_name", "a-z"]),
+        ("outbox_table", "", &["outbox_table"]),
+        ("auto_create", "perhaps", &["auto_create", "true or false"]),
+        ("bathc_size", "1", &["bathc_size", "batch_size"]),
+    ];
+    for (name, value, says) in cases {
+        assert_refused(&world.clone().with(name, value), 2, says).await;
+    }
+    let without = world.clone().without("redis_url");
+    assert_refused(&without, 2, &["redis_url"]).await;
+    for url in [format!("postgresql://a:{PASSWORD}@[::1/c"), format!("mysql://a:{PASSWORD}@h/c")] {
+        assert_refused(&world.clone().with("database_url", &url), 2, &["database_url"]).await;
+    }
+    let url = format!("http://:{PASSWORD}@127.0.0.1:1");
+    assert_refused(&world.clone().with("redis_url", &url), 2, &["redis_url"]).await;
+}
+
+#[tokio::test]
+async fn a_settings_file_is_read_and_its_mistakes_are_placed() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("relay.toml");
+    let world = Settings::new("postgresql://a:b@127.0.0.1:1/c", "redis://127.0.0.1:1");
+    let path = file.to_str().unwrap();
+    let settings = world.with_arguments(&["--config", path]);
+    std::fs::write(&file, "batch_size = 7\n").unwrap();
+    let done = settings.finish("config").await;
+    assert_eq!(done.code, Some(0), "{}", done.output);
+    let line = done.output.lines().find(|line| line.contains("batch_size")).unwrap().to_owned();
+    assert!(line.contains('7') && line.contains("relay.toml"), "{line}");
+    std::fs::write(&file, "batch_sizes = 7\n").unwrap();
+    assert_refused(&settings, 2, &["batch_sizes", "relay.toml"]).await;
+    std::fs::write(&file, "batch_size = \n").unwrap();
+    assert_refused(&settings, 2, &["relay.toml"]).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_refused(&settings, 2, &["relay.toml"]).await;
+}
+
+#[tokio::test]
+async fn a_secret_can_come_from_a_file_and_is_never_printed() {
+    let world = World::new().await;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("url");
+    std::fs::write(&file, format!("{}\n", world.postgres.url())).unwrap();
+    let settings = world.settings.clone().without("database_url");
+    let settings = settings.with_variable("RELAY_DATABASE_URL_FILE", file.to_str().unwrap());
+    for subcommand in ["config", "setup"] {
+        let done = settings.finish(subcommand).await;
+        assert_eq!(done.code, Some(0), "{}", done.output);
+        assert!(!done.output.contains(PASSWORD), "{}", done.output);
+    }
+    let mut relay = settings.clone().with("log_level", "trace").start_ready().await;
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    world.assert_all_published().await;
+    let status = relay.status().await.to_string();
+    relay.drain().await;
+    assert!(!relay.output().contains(PASSWORD), "the log tells the password");
+    assert!(!status.contains(PASSWORD), "{status}");
+}
+
+#[tokio::test]
+async fn the_old_url_scheme_works() {
+    let world = World::new().await;
+    let url = world.postgres.url().replace("postgresql://", "postgresql+asyncpg://");
+    let mut relay = world.settings.clone().with("database_url", &url).start_ready().await;
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn setup_can_be_repeated_and_its_sql_can_be_run_by_hand() {
+    let world = World::bare(&[], &[]).await;
+    let client = world.postgres.client().await;
+    let print = world.settings.clone().with_arguments(&["--print"]).finish("setup").await;
+    assert_eq!(print.code, Some(0), "{}", print.output);
+    let query = "SELECT count(*) FROM pg_replication_slots";
+    assert_eq!(client.query_one(query, &[]).await.unwrap().get::<_, i64>(0), 0, "print only");
+    world.settings.setup().await;
+    insert(&client, 1).await.unwrap();
+    let again = world.settings.finish("setup").await;
+    assert_eq!(again.code, Some(0), "{}", again.output);
+    assert!(!again.output.contains("created"), "{}", again.output);
+    assert_eq!(client.query_one(query, &[]).await.unwrap().get::<_, i64>(0), 1);
+    let mut relay = world.settings.start_ready().await;
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn pages_and_health_tell_the_truth() {
+    let world = World::new().await;
+    let down = world.settings.finish("health").await;
+    assert_eq!(down.code, Some(1), "{}", down.output);
+    let mut relay = world.settings.start_ready().await;
+    relay.until_state("streaming").await;
+    insert_many(&world.postgres.client().await, 1, 100).await.unwrap();
+    world.until_marked().await;
+    assert_eq!(world.settings.finish("health").await.code, Some(0));
+    let (code, metrics) = relay.get("/metrics").await.unwrap();
+    assert_eq!(code, 200);
+    assert!(metrics.contains("walrelay_events_published_total 100\n"), "{metrics}");
+    assert!(metrics.contains("walrelay_rows_marked_total 100\n"), "{metrics}");
+    assert_eq!(relay.get("/nothing").await.unwrap().0, 404);
+    world.until_confirmed().await;
+    wait::until("the positions agree", PATIENCE, async || {
+        let positions = relay.status().await["positions"].take();
+        let all = ["published", "settled", "confirmed"].map(|name| positions[name].clone());
+        all.iter().all(|position| *position == positions["received"]).then_some(())
+    })
+    .await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told() {
+    let world = World::new().await;
+    let mut relay = world.settings.start_ready().await;
+    assert_refused(&world.settings, 1, &["http_port"]).await;
+    relay.drain().await;
 }

@@ -20,7 +20,7 @@ async fn write(url: String, writer: i64) {
         )
         .await
         .unwrap();
-    let mut n = 0;
+    let mut n = 0_i64;
     for round in 0..TRANSACTIONS {
         let mut transaction = client.transaction().await.unwrap();
         for _ in 0..=fastrand::u8(0..4) {
