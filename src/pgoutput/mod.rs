@@ -8,6 +8,8 @@
 
 #[cfg(test)]
 mod encode;
+#[cfg(test)]
+mod golden;
 mod message;
 mod reader;
 mod relation;
