@@ -2,6 +2,8 @@
 //!
 //! <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
+use std::fmt;
+
 use super::reader::{DecodeError, Fault, Reader};
 use super::tuple::Tuple;
 use crate::lsn::Lsn;
@@ -133,7 +135,7 @@ pub struct Truncate {
 }
 
 /// A message of pg_logical_emit_message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct LogicalMessage<'a> {
     /// Whether it is part of a transaction.
     pub is_transactional: bool,
@@ -143,6 +145,19 @@ pub struct LogicalMessage<'a> {
     pub prefix: &'a str,
     /// What it says.
     pub content: &'a [u8],
+}
+
+/// Shows the content's length only: it must not reach a log by way of `{:?}`.
+impl fmt::Debug for LogicalMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { is_transactional, lsn, prefix, content } = self;
+        f.debug_struct("LogicalMessage")
+            .field("is_transactional", is_transactional)
+            .field("lsn", lsn)
+            .field("prefix", prefix)
+            .field("content", &format_args!("{} bytes", content.len()))
+            .finish()
+    }
 }
 
 /// One message of the stream.

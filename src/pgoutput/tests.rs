@@ -169,6 +169,21 @@ fn an_error_says_where_and_never_what() {
 }
 
 #[test]
+fn debug_shows_lengths_and_never_content() {
+    let data = tuple_data(&[Column::Text(b"hunter2"), Column::Binary(b"hunter2")]);
+    let insert = Message::Insert(Insert { relation_oid: 7, tuple: tuple(&data) });
+    let (lsn, content) = (Lsn::NONE, &b"hunter2"[..]);
+    let logical =
+        Message::Logical(LogicalMessage { is_transactional: true, lsn, prefix: "p", content });
+    for message in [insert, logical] {
+        let shown = format!("{message:?}");
+        assert!(shown.contains("7 bytes"), "{shown}");
+        // Neither as text nor as a list of numbers: 104 is its first letter.
+        assert!(!shown.contains("hunter") && !shown.contains("104"), "{shown}");
+    }
+}
+
+#[test]
 fn a_relation_is_replaced_and_an_unknown_one_is_an_error() {
     let mut cache = RelationCache::default();
     assert!(cache.get(7).unwrap_err().to_string().contains("relation 7"));
