@@ -217,7 +217,12 @@ fn begin(reader: &mut Reader<'_>) -> Result<Begin, DecodeError> {
 
 fn commit(reader: &mut Reader<'_>) -> Result<Commit, DecodeError> {
     reader.name("Commit");
-    reader.u8("flags")?;
+    // Version 1 has no flag, and PostgreSQL's own subscriber refuses any too
+    // (logicalrep_read_commit in proto.c): a flag would change what a commit is.
+    match reader.u8("flags")? {
+        0 => {}
+        other => return Err(reader.fault("flags", Fault::Unknown(other))),
+    }
     Ok(Commit {
         commit_lsn: reader.lsn("commit LSN")?,
         end_lsn: reader.lsn("end LSN")?,

@@ -45,7 +45,10 @@ impl fmt::Display for DecodeError {
                 write!(f, "{message}: unknown {reading} 0x{byte:02x} at byte {offset}")
             }
             Fault::Negative => write!(f, "{message}: negative {reading} at byte {offset}"),
-            Fault::NotUtf8 => write!(f, "{message}: {reading} is not UTF-8, at byte {offset}"),
+            Fault::NotUtf8 => write!(
+                f,
+                "{message}: {reading} at byte {offset} is not UTF-8, client_encoding must be UTF8"
+            ),
             Fault::Unannounced(oid) => {
                 write!(f, "{message} names relation {oid}, which no Relation message has described")
             }
@@ -62,11 +65,13 @@ pub(super) struct Reader<'a> {
     message: &'static str,
     rest: &'a [u8],
     length: usize,
+    /// Where the field that was read last starts: what a fault points at.
+    field: usize,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(message: &'static str, bytes: &'a [u8]) -> Self {
-        Self { message, rest: bytes, length: bytes.len() }
+        Self { message, rest: bytes, length: bytes.len(), field: 0 }
     }
 
     /// From here on errors name this message.
@@ -78,11 +83,13 @@ impl<'a> Reader<'a> {
         self.length - self.rest.len()
     }
 
+    /// What is wrong with the field that was read last.
     pub fn fault(&self, reading: &'static str, fault: Fault) -> DecodeError {
-        DecodeError { message: self.message, reading, offset: self.offset(), fault }
+        DecodeError { message: self.message, reading, offset: self.field, fault }
     }
 
     pub fn bytes(&mut self, length: usize, reading: &'static str) -> Result<&'a [u8], DecodeError> {
+        self.field = self.offset();
         let Some((taken, rest)) = self.rest.split_at_checked(length) else {
             return Err(self.fault(reading, Fault::Truncated));
         };
@@ -91,6 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self, reading: &'static str) -> Result<[u8; N], DecodeError> {
+        self.field = self.offset();
         let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.fault(reading, Fault::Truncated));
         };
@@ -132,6 +140,7 @@ impl<'a> Reader<'a> {
 
     /// A String: bytes up to a NUL. The server converts names to our client_encoding, UTF-8.
     pub fn string(&mut self, reading: &'static str) -> Result<&'a str, DecodeError> {
+        self.field = self.offset();
         let Some(end) = memchr::memchr(0, self.rest) else {
             return Err(self.fault(reading, Fault::Truncated));
         };
@@ -147,7 +156,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The message must end here.
-    pub fn end(&self) -> Result<(), DecodeError> {
+    pub fn end(&mut self) -> Result<(), DecodeError> {
+        self.field = self.offset();
         if self.rest.is_empty() { Ok(()) } else { Err(self.fault("end", Fault::Trailing)) }
     }
 }
