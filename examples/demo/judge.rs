@@ -4,7 +4,6 @@
 //! It must stay true that neither list comes from the relay. Not here: reading them.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 /// What is wrong; all zero in a good world.
 pub struct Verdict {
@@ -39,10 +38,4 @@ impl Verdict {
     pub fn is_good(&self) -> bool {
         self.lost + self.doubled + self.out_of_order + self.foreign == 0
     }
-}
-
-/// The value that `permille` of a thousand do not exceed (nearest rank).
-pub fn percentile(sorted: &[Duration], permille: usize) -> Duration {
-    let rank = (sorted.len() * permille).div_ceil(1_000);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }

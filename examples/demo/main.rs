@@ -8,8 +8,13 @@
     reason = "one task that lives as long as the program has nothing to gain from the heap"
 )]
 
+#[path = "../shared/figures.rs"]
+mod figures;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
+#[path = "../shared/stage.rs"]
+mod stage;
+
 mod judge;
 mod plot;
 mod reader;
@@ -20,15 +25,18 @@ mod writer;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use figures::{human, percentile, thousands};
 use harness::consumer::{Consumer, Entry};
 use harness::world::STREAM;
-use judge::{Verdict, percentile};
+use judge::Verdict;
 use plot::Plot;
 use reader::Reader;
-use scene::{Scene, Stage};
-use screen::{Screen, Tone, human, thousands};
+use scene::Scene;
+use screen::{Screen, Tone};
+use stage::Stage;
 use teller::{Teller, Told};
 use writer::Writer;
 
@@ -61,7 +69,10 @@ async fn demonstrate(screen: &Screen) -> Result<Verdict, Box<dyn Error>> {
     screen.heading("walrelay: what PostgreSQL commits, Redis Streams hold exactly once");
     let mut scene = Scene::start(screen).await?;
     screen.table_head();
-    let told = play(screen, &mut scene).await?;
+    let told = match play(screen, &mut scene).await {
+        Ok(told) => told,
+        Err(error) => return Err(format!("{error}\n\n{}", scene.relay.output()).into()),
+    };
     let entries = Consumer::new(&scene.redis.url(), STREAM).read_all().await;
     let published: Vec<String> = entries.iter().map(Entry::event_id).map(str::to_owned).collect();
     let client = scene.postgres.client().await;
@@ -72,11 +83,12 @@ async fn demonstrate(screen: &Screen) -> Result<Verdict, Box<dyn Error>> {
     let verdict = Verdict::of(&committed, &published);
     summarise(screen, &verdict, &told, [committed.len(), published.len()]);
     let relay = format!(
-        "peak memory {:.1} MB, {} ms of processor time since its restart",
+        "{:.1} MB at its peak, {} ms of processor time since the restart",
         f64::from(u32::try_from(scene.relay.peak_rss_kb())?) / 1024.0,
         scene.relay.cpu_ticks() * 10,
     );
-    screen.total("relay", "", Tone::Plain, &relay);
+    screen.line("");
+    screen.line(&format!("    the relay: {relay}"));
     scene.relay.terminate();
     let code = scene.relay.exit_code(Duration::from_secs(12)).await;
     conclude(screen, &verdict, code);
@@ -88,10 +100,11 @@ async fn demonstrate(screen: &Screen) -> Result<Verdict, Box<dyn Error>> {
 
 async fn play(screen: &Screen, scene: &mut Scene) -> Result<Told, Box<dyn Error>> {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    let _reader = Reader::start(&scene.redis.url(), sender.clone())?;
+    let reader = Reader::start(&scene.redis.url(), sender.clone())?;
     let writer = Writer::new(scene.postgres.client().await).await?;
     let redis = scene.redis.connection().await;
-    let plot = Plot { scene, writer, redis, sender, committed: 0 };
+    let reported = Arc::clone(&reader.reported);
+    let plot = Plot { scene, writer, redis, sender, committed: 0, reported };
     let told = async { Ok(Teller::new(screen).listen(&mut receiver).await) };
     let ((), told) = tokio::try_join!(plot.play(), told)?;
     Ok(told)
@@ -111,17 +124,16 @@ fn summarise(screen: &Screen, verdict: &Verdict, told: &Told, counts: [usize; 2]
     must_be_zero("doubled", verdict.doubled, "");
     must_be_zero("out of order", verdict.out_of_order, "");
     must_be_zero("never committed", verdict.foreign, "");
-    latency(screen, "commit to entry", &told.live, "the relay being up");
-    latency(screen, "", &told.outage, "committed while it was down or catching up");
+    screen.latencies_head();
+    latencies(screen, "relay up", &told.live);
+    latencies(screen, "relay down, catching up", &told.outage);
 }
 
-/// Median first, where the eye looks; the rest beside it.
-fn latency(screen: &Screen, name: &str, times: &[Duration], when: &str) {
+fn latencies(screen: &Screen, when: &str, times: &[Duration]) {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
-    let [p50, p99, max] = [500, 990, 1_000].map(|permille| human(percentile(&sorted, permille)));
-    let remark = format!("p50; p99 {p99}, max {max}; {} events, {when}", sorted.len());
-    screen.total(name, &p50, Tone::Strong, &remark);
+    let figures = [500, 990, 1_000].map(|permille| human(percentile(&sorted, permille)));
+    screen.latencies(when, &figures, sorted.len());
 }
 
 fn conclude(screen: &Screen, verdict: &Verdict, code: Option<i32>) {

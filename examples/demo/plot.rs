@@ -4,6 +4,8 @@
 //! never waits for the relay. Not here: what is printed (`teller`), what is right (`judge`).
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -48,6 +50,8 @@ pub struct Plot<'a> {
     pub redis: MultiplexedConnection,
     pub sender: UnboundedSender<Happening>,
     pub committed: usize,
+    /// Entries that the reader has reported.
+    pub reported: Arc<AtomicUsize>,
 }
 
 type Played = Result<(), Box<dyn Error>>;
@@ -100,9 +104,10 @@ impl Plot<'_> {
         let waiting = self.committed - self.len().await?;
         self.scene.relay = self.scene.settings.start();
         self.tell(Happening::Restarting { pid: self.scene.relay.pid(), waiting })?;
-        // The writer goes on meanwhile, and what it commits belongs to the outage until all is caught up.
-        while self.committed > self.len().await? {
-            expect_before(began + PATIENCE, "the stream to catch up")?;
+        // The writer goes on meanwhile, and what it commits belongs to the outage until all is caught up:
+        // seen by the reader, who is behind the stream for a moment.
+        while self.committed > self.reported.load(Ordering::Acquire) {
+            expect_before(began + PATIENCE, "the reader to catch up")?;
             self.one(Relaying::No).await?;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

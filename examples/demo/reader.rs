@@ -4,7 +4,7 @@
 //! It must stay true that nothing else runs on this thread: what it measures is the relay, not us.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -28,6 +28,8 @@ pub struct Seen {
 
 /// The thread; it ends with the handle.
 pub struct Reader {
+    /// How many entries it has reported.
+    pub reported: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -37,6 +39,8 @@ impl Reader {
         let mut connection = redis::Client::open(url)?.get_connection()?;
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
+        let reported = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reported);
         let thread = std::thread::spawn(move || {
             let mut last_id = "0".to_owned();
             while !is_over.load(Ordering::Relaxed) {
@@ -49,10 +53,11 @@ impl Reader {
                     if sender.send(Happening::Seen(seen)).is_err() {
                         return;
                     }
+                    count.fetch_add(1, Ordering::Release);
                 }
             }
         });
-        Ok(Self { over, thread: Some(thread) })
+        Ok(Self { reported, over, thread: Some(thread) })
     }
 }
 

@@ -6,6 +6,8 @@
 use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::time::{Duration, Instant};
 
+use crate::figures::human;
+
 /// What a piece of text means; the terminal's own palette decides how that looks.
 #[derive(Clone, Copy)]
 pub enum Tone {
@@ -80,12 +82,14 @@ impl Screen {
 
     pub fn event(&self, line: &Line<'_>) {
         let aggregate = line.aggregate_id.get(..8).unwrap_or(line.aggregate_id);
-        let tone = match line.latency.as_micros() {
-            0..2_000 => Tone::Good,
-            2_000..20_000 => Tone::Plain,
-            _ => Tone::Slow,
+        let (tone, latency) = match line.latency.as_micros() {
+            // The entry was there before the writer knew that its COMMIT had succeeded.
+            0 => (Tone::Good, "at once".to_owned()),
+            1..2_000 => (Tone::Good, human(line.latency)),
+            2_000..20_000 => (Tone::Plain, human(line.latency)),
+            _ => (Tone::Slow, human(line.latency)),
         };
-        let latency = self.paint(tone, &format!("{:>9}", human(line.latency)));
+        let latency = self.paint(tone, &format!("{latency:>9}"));
         self.line(&format!(
             "  {}  {:<16}  {aggregate:<9}  {:<26}  {latency}",
             self.clock(),
@@ -105,32 +109,22 @@ impl Screen {
         self.line(format!("    {name:<24}{value}  {}", self.paint(Tone::Faint, remark)).trim_end());
     }
 
+    pub fn latencies_head(&self) {
+        let head = format!(
+            "    {:<24}{:>9}  {:>9}  {:>9}  {:>7}",
+            "commit to entry", "p50", "p99", "max", "events"
+        );
+        self.line("");
+        self.line(&self.paint(Tone::Faint, &head));
+    }
+
+    pub fn latencies(&self, when: &str, [p50, p99, max]: &[String; 3], events: usize) {
+        let p50 = self.paint(Tone::Strong, &format!("{p50:>9}"));
+        self.line(&format!("    {when:<24}{p50}  {p99:>9}  {max:>9}  {events:>7}"));
+    }
+
     fn clock(&self) -> String {
         let text = format!("{:>5.1} s", self.began.elapsed().as_secs_f64());
         self.paint(Tone::Faint, &text)
     }
-}
-
-/// Three digits that matter, and the unit that needs no zeros.
-pub fn human(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match time.as_micros() {
-        0..10_000 => format!("{:.2} ms", seconds * 1e3),
-        10_000..100_000 => format!("{:.1} ms", seconds * 1e3),
-        100_000..1_000_000 => format!("{:.0} ms", seconds * 1e3),
-        _ => format!("{seconds:.2} s"),
-    }
-}
-
-/// A number as people write it.
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::figures::{human, thousands};
 use crate::plot::{Happening, IMPORT, Relaying};
 use crate::reader::Seen;
-use crate::screen::{Line, Screen, Tone, human, thousands};
+use crate::screen::{Line, Screen, Tone};
 
 /// What the import's events are called: thousands of them are told in one line.
 const IMPORTED: &str = "UserImported";
@@ -70,7 +71,7 @@ impl<'a> Teller<'a> {
                 Some(seen) => self.event(&seen, event.at, relaying),
                 None => drop(self.committed.insert(event.event_id, (event.at, relaying))),
             },
-            Happening::Seen(seen) if seen.event_type == IMPORTED => self.imported += 1,
+            Happening::Seen(seen) if seen.event_type == IMPORTED => self.imported(),
             Happening::Seen(seen) => match self.committed.remove(&seen.event_id) {
                 Some((at, relaying)) => self.event(&seen, at, relaying),
                 None => drop(self.seen.insert(seen.event_id.clone(), seen)),
@@ -100,18 +101,21 @@ impl<'a> Teller<'a> {
                 );
                 self.screen.aside(Tone::Strong, &text);
             }
-            Happening::CaughtUp { after } => self.caught_up(after),
+            Happening::CaughtUp { after } => {
+                let text = format!("all caught up, {} after its start", human(after));
+                self.screen.aside(Tone::Good, &text);
+            }
             Happening::Over => {}
         }
     }
 
-    fn caught_up(&self, after: Duration) {
-        let text = format!(
-            "caught up {} after its start, the rest of the import first: {}",
-            human(after),
-            thousands(IMPORT.saturating_sub(self.published_before_kill))
-        );
-        self.screen.aside(Tone::Good, &text);
+    fn imported(&mut self) {
+        self.imported += 1;
+        if self.imported == IMPORT {
+            let rest = thousands(IMPORT.saturating_sub(self.published_before_kill));
+            let text = format!("the other {rest} of the import, each once, before what came later");
+            self.screen.aside(Tone::Good, &text);
+        }
     }
 
     fn event(&mut self, seen: &Seen, committed_at: Instant, relaying: Relaying) {
