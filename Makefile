@@ -25,8 +25,9 @@ test: setup ## Every test, on real servers of its own
 		set -x; $(CARGO) test --locked; \
 	fi
 
-bench: setup ## Throughput beside both floors, then latency; about five minutes (ROUNDS=3)
-	$(CARGO) bench --locked --bench line
+bench: setup ## Throughput beside both floors, then latency; a few minutes (ROUNDS=3 ROWS=200000)
+	@$(CARGO) build --release --locked --bin walrelay --example bench
+	@exec "$${CARGO_TARGET_DIR:-target}/release/examples/bench"
 
 check: ## Format and lints, warnings as errors
 	$(CARGO) fmt --check
