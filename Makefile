@@ -34,4 +34,4 @@ check: ## Format and lints, warnings as errors
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 
 fuzz: ## Throw bytes at the decoder (nightly and cargo-fuzz; SECONDS_OF_FUZZ=60)
-	$(CARGO) +nightly fuzz run decode -- -max_total_time=$(SECONDS_OF_FUZZ)
+	fuzz/run $(SECONDS_OF_FUZZ)
