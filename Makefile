@@ -1,0 +1,37 @@
+# Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone explains them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench check fuzz
+SHELL := /bin/bash
+CARGO ?= cargo
+SECONDS_OF_FUZZ ?= 60
+
+help: ## This text
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+
+setup: ## Install PostgreSQL, redis-server and a C compiler where they are missing (starts no service)
+	@.ci/install-servers
+
+build: setup ## The release binary: target/release/walrelay
+	$(CARGO) build --release --locked
+
+demo: setup ## See it work in 20 seconds: private servers, users, events, a kill -9, the verdict
+	@$(CARGO) build --release --locked --bin walrelay --example demo
+	@exec "$${CARGO_TARGET_DIR:-target}/release/examples/demo"
+
+test: setup ## Every test, on real servers of its own
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked && $(CARGO) test --locked --doc; \
+	else \
+		set -x; $(CARGO) test --locked; \
+	fi
+
+bench: setup ## Throughput beside both floors, then latency; a few minutes (ROUNDS=3 ROWS=200000)
+	@$(CARGO) build --release --locked --bin walrelay --example bench
+	@exec "$${CARGO_TARGET_DIR:-target}/release/examples/bench"
+
+check: ## Format and lints, warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+fuzz: ## Throw bytes at the decoder (nightly and cargo-fuzz; SECONDS_OF_FUZZ=60)
+	fuzz/run $(SECONDS_OF_FUZZ)

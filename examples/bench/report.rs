@@ -1,0 +1,170 @@
+//! The bench's tables, and the machine they were measured on.
+//!
+//! In: samples. Out: lines on stdout, medians first. It must stay true that a busy machine says so above its
+//! figures: they are worth nothing to others.
+
+use std::io::{Stdout, Write, stdout};
+use std::process::Command;
+
+use crate::figures::{human, percentile, thousands};
+use crate::latency::Measured;
+use crate::scene::{PAYLOAD_BYTES, Scene, TRANSACTION_ROWS};
+use crate::throughput::Run;
+
+/// What all rounds gave.
+#[derive(Default)]
+pub struct Samples {
+    pub source: Vec<f64>,
+    pub sink: Vec<f64>,
+    pub keep: Vec<Run>,
+    pub mark: Vec<Run>,
+}
+
+pub struct Report {
+    out: Stdout,
+}
+
+impl Report {
+    pub fn new() -> Self {
+        Self { out: stdout() }
+    }
+
+    /// A reader that closed the pipe does not stop a measurement.
+    pub fn line(&self, text: &str) {
+        writeln!(self.out.lock(), "{text}").ok();
+    }
+
+    pub async fn machine(&self, scene: &mut Scene) -> Result<(), Box<dyn std::error::Error>> {
+        let row = scene.sql.query_one("SHOW server_version", &[]).await?;
+        let postgres: String = row.get(0);
+        let mut info = redis::cmd("INFO");
+        let info: String = info.arg("server").query_async(&mut scene.cache).await?;
+        let redis = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        self.line(&format!("  processor   {} x {}", cores, processor()));
+        self.line(&format!("  kernel      Linux {}", read("/proc/sys/kernel/osrelease").trim()));
+        self.line(&format!("  PostgreSQL  {postgres}, fsync on, on {}", file_system()));
+        let redis = redis.unwrap_or("(unknown)").trim();
+        self.line(&format!("  Redis       {redis}, appendonly yes, appendfsync everysec"));
+        let load: f64 = read("/proc/loadavg").split(' ').next().unwrap_or("0").parse()?;
+        self.line(&format!("  load        {load:.1} before the first measurement"));
+        if load > 0.5 {
+            self.line("              other programs are at work: do not quote what follows");
+        }
+        Ok(())
+    }
+
+    pub fn throughput(&self, rows: usize, samples: &Samples) {
+        self.line("");
+        self.line(&format!(
+            "Backlog of {} rows, payload of {PAYLOAD_BYTES} bytes, {TRANSACTION_ROWS} per transaction: \
+             median of {} rounds",
+            thousands(rows),
+            samples.source.len()
+        ));
+        self.line("");
+        self.line(&format!(
+            "  {:<34}{:>9}{:>10}{:>9}{:>12}{:>10}",
+            "", "rows/s", "of source", "of sink", "CPU/event", "peak RSS"
+        ));
+        let source = rate(rows, median(&samples.source));
+        let sink = rate(rows, median(&samples.sink));
+        let floor = |name: &str, rate: f64| {
+            let figures = [format!("{:.2}", rate / source), format!("{:.2}", rate / sink)];
+            format!("  {name:<34}{:>9}{:>10}{:>9}", whole(rate), figures[0], figures[1])
+        };
+        self.line(&floor("pg_recvlogical to a file (source)", source));
+        self.line(&floor("pipelined XADD (sink)", sink));
+        for (name, runs) in [("keep", &samples.keep), ("mark", &samples.mark)] {
+            let of = |value: fn(&Run) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
+            let line = floor(
+                &format!("walrelay, after_publish = {name}"),
+                rate(rows, of(|run| run.seconds)),
+            );
+            let cpu = format!("{:.1} us", of(|run| run.cpu_us_per_event));
+            let memory = format!("{:.1} MB", of(|run| run.peak_rss_mb));
+            self.line(&format!("{line}{cpu:>12}{memory:>10}"));
+        }
+        self.line("");
+        self.rounds("source", rows, &samples.source);
+        self.rounds("sink", rows, &samples.sink);
+        let seconds = |runs: &[Run]| runs.iter().map(|run| run.seconds).collect::<Vec<_>>();
+        self.rounds("keep", rows, &seconds(&samples.keep));
+        self.rounds("mark", rows, &seconds(&samples.mark));
+    }
+
+    /// Every round, so that a reader sees how far the median can be trusted.
+    fn rounds(&self, name: &str, rows: usize, seconds: &[f64]) {
+        let all: Vec<String> =
+            seconds.iter().map(|&seconds| format!("{:>9}", whole(rate(rows, seconds)))).collect();
+        self.line(&format!("  rows/s by round, {name:<17}{}", all.join(" ")));
+    }
+
+    pub fn latency_head(&self) {
+        self.line("");
+        self.line("COMMIT acknowledged to XREAD returned, default settings (mark, fsync)");
+        self.line("");
+        self.line(&format!(
+            "  {:<14}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}{:>13}",
+            "commits/s", "p50", "p99", "p99.9", "max", "p50 of send", "before ack", "late by p99"
+        ));
+    }
+
+    pub fn latency(&self, measured: &Measured) {
+        let [p50, p99, p999, max] =
+            [500, 990, 999, 1_000].map(|permille| human(percentile(&measured.from_ack, permille)));
+        let send = human(percentile(&measured.from_send, 500));
+        let rate = format!("{} ({:.0})", measured.rate, measured.achieved);
+        let slip = human(measured.slip);
+        self.line(&format!(
+            "  {rate:<14}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
+            measured.before_ack
+        ));
+    }
+
+    pub fn legend(&self) {
+        self.line("");
+        for text in [
+            "commits/s    as scheduled, and (as achieved)",
+            "of send      from sending the INSERT, thus with the commit itself",
+            "before ack   entries seen before the writer had its answer; they count as 0",
+            "late by      how far the writers fell behind their schedule",
+        ] {
+            self.line(&format!("  {text}"));
+        }
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn rate(rows: usize, seconds: f64) -> f64 {
+    u32::try_from(rows).map_or(f64::NAN, f64::from) / seconds
+}
+
+/// A rate without a fraction, with separators.
+fn whole(rate: f64) -> String {
+    format!("{rate:.0}").parse().map_or_else(|_| "-".to_owned(), thousands)
+}
+
+fn processor() -> String {
+    let text = read("/proc/cpuinfo");
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    let model = line.and_then(|line| line.split_once(": ")).map(|(_, model)| model.to_owned());
+    model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// A server in memory has no disk to wait for: that must be seen.
+fn file_system() -> String {
+    let mut stat = Command::new("stat");
+    stat.args(["--file-system", "--format=%T"]).arg(std::env::temp_dir());
+    let name = stat.output().ok().and_then(|done| String::from_utf8(done.stdout).ok());
+    name.map_or_else(|| "(unknown)".to_owned(), |name| name.trim().to_owned())
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
