@@ -216,7 +216,7 @@ mod tests {
         let script = plan(&table, Some("re\"lay")).script();
         let left = ["{table}", "{publication", "{slot}", "{role", "{schema}"];
         assert!(left.iter().all(|mark| !script.contains(mark)), "{script}");
-        assert!(script.contains("CREATE TABLE IF NOT EXISTS identity.outbox"));
+        assert!(script.contains("CREATE TABLE identity.outbox"));
         assert!(script.contains(r#"CREATE PUBLICATION "p'""" FOR TABLE "identity"."outbox""#));
         assert!(script.contains(r"WHERE pubname = 'p''"));
         assert!(script.contains(r#"GRANT SELECT ON "identity"."outbox" TO "re""lay";"#));

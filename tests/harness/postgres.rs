@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::process::Process;
 use super::wait::{self, PATIENCE};
@@ -178,9 +178,9 @@ impl Postgres {
     pub async fn text(&self, sql: &str) -> String {
         let answer = self.client().await.simple_query(sql).await;
         let answer = answer.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        let value = answer.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
+        let value = answer.iter().find_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else { return None };
+            row.get(0).map(str::to_owned)
         });
         value.unwrap_or_else(|| panic!("{sql}: no value"))
     }

@@ -92,9 +92,9 @@ impl Settings {
         self
     }
 
-    /// Runs a subcommand to its end, which must come by itself.
+    /// Runs a subcommand to its end, which must come by itself. It speaks as to a person.
     pub async fn finish(&self, subcommand: &str) -> Finished {
-        let mut relay = self.spawn(subcommand);
+        let mut relay = self.clone().with("log_format", "text").spawn(subcommand);
         let status = relay.process.ended(PATIENCE).await;
         Finished { code: status.code(), output: relay.output() }
     }

@@ -1,6 +1,7 @@
 //! What somebody who made a mistake gets to read: one message, the next step, the right exit code,
 //! and never a secret.
 
+use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::harness::postgres::PASSWORD;
@@ -248,9 +249,9 @@ async fn wrong_settings_are_named_with_what_is_allowed_and_where_they_were_set()
         ("durability", "maybe", &["durability", "memory, fsync"]),
         ("feedback_interval", "soon", &["feedback_interval", "soon"]),
         ("slot_name", "Not-A-Slot", &["slot_name", "a-z"]),
-        ("outbox_table", "", &["outbox_table"]),
+        ("outbox_table", "a.b.c", &["outbox_table"]),
         ("auto_create", "perhaps", &["auto_create", "true or false"]),
-        ("bathc_size", "1", &["bathc_size", "batch_size"]),
+        ("bathc_size", "1", &["RELAY_BATHC_SIZE", "RELAY_BATCH_SIZE"]),
     ];
     for (name, value, says) in cases {
         assert_refused(&world.clone().with(name, value), 2, says).await;
@@ -262,6 +263,17 @@ async fn wrong_settings_are_named_with_what_is_allowed_and_where_they_were_set()
     }
     let url = format!("http://:{PASSWORD}@127.0.0.1:1");
     assert_refused(&world.clone().with("redis_url", &url), 2, &["redis_url"]).await;
+}
+
+#[tokio::test]
+async fn where_the_log_is_json_the_last_word_is_too() {
+    let world = World::bare(&[], &[]).await;
+    let mut relay = world.settings.start();
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(1), "{}", relay.output());
+    let output = relay.output();
+    let last: Value = serde_json::from_str(output.lines().last().unwrap()).expect("a JSON line");
+    assert_eq!(last["level"], "ERROR");
+    assert!(last["hint"].as_str().unwrap().contains("walrelay setup"), "{last}");
 }
 
 #[tokio::test]
