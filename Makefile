@@ -1,4 +1,5 @@
-# Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone explains them.
+# Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone
+# explains them.
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test bench check fuzz
 SHELL := /bin/bash
@@ -8,7 +9,7 @@ SECONDS_OF_FUZZ ?= 60
 help: ## This text
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
-setup: ## Install PostgreSQL, redis-server and a C compiler where they are missing (starts no service)
+setup: ## Install PostgreSQL, redis-server and a C compiler where they are missing (starts none)
 	@.ci/install-servers
 
 build: setup ## The release binary: target/release/walrelay

@@ -1,6 +1,6 @@
 -- The publication {publication}: INSERTs of the outbox, those of partitions under the root's name.
--- Repeating it changes nothing. Needs CREATE on the database and the ownership of the table; takes SHARE UPDATE
--- EXCLUSIVE on the table, so writers go on.
+-- Repeating it changes nothing. Needs CREATE on the database and the ownership of the table; takes
+-- SHARE UPDATE EXCLUSIVE on the table, so writers go on.
 DO $walrelay$
 BEGIN
     -- Two relays may start at once; the lock ends with this statement.

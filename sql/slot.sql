@@ -1,7 +1,8 @@
--- The replication slot {slot}, for pgoutput. From now on PostgreSQL keeps the WAL that the relay has not
--- confirmed: a slot that nobody reads fills the disk (max_slot_wal_keep_size bounds it).
+-- The replication slot {slot}, for pgoutput. From now on PostgreSQL keeps the WAL that the relay
+-- has not confirmed: a slot that nobody reads fills the disk (max_slot_wal_keep_size bounds it).
 -- Repeating it changes nothing. Needs REPLICATION; waits for the transactions that are running.
--- From PostgreSQL 17 on it is a failover slot: synchronised to standbys that have sync_replication_slots = on.
+-- From PostgreSQL 17 on it is a failover slot: synchronised to standbys that have
+-- sync_replication_slots = on.
 DO $walrelay$
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(1635018098);
@@ -9,7 +10,8 @@ BEGIN
         RETURN;
     END IF;
     IF pg_catalog.current_setting('server_version_num')::int4 >= 170000 THEN
-        PERFORM pg_catalog.pg_create_logical_replication_slot({slot}, 'pgoutput', false, false, true);
+        PERFORM pg_catalog.pg_create_logical_replication_slot(
+            {slot}, 'pgoutput', false, false, true);
     ELSE
         PERFORM pg_catalog.pg_create_logical_replication_slot({slot}, 'pgoutput');
     END IF;

@@ -1,8 +1,8 @@
 //! What went wrong, to which object, and what to do next.
 //!
-//! One type for the whole program. A failure is classified where it is understood, once: *transient*
-//! (wait and try again, for ever) or *definite* (stop and tell somebody). The exit code follows from
-//! the class. It must stay true that no text in here carries a secret or a payload.
+//! One type for the whole program. A failure is classified where it is understood, once:
+//! *transient* (wait and try again, for ever) or *definite* (stop and tell somebody). The exit code
+//! follows from the class. It must stay true that no text in here carries a secret or a payload.
 
 use std::fmt;
 

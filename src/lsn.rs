@@ -1,9 +1,10 @@
-//! A position in PostgreSQL's write-ahead log, and the position of one event in the order of commits.
+//! A position in PostgreSQL's write-ahead log, and the position of one event in the order of
+//! commits.
 //!
-//! In: the two halves that PostgreSQL prints (`16/B374D848`), or the eight bytes of the wire. Out: an
-//! ordered, printable value. It must stay true that the order of [`Position`] strings is the order of
-//! the positions themselves: the publish script compares strings. No arithmetic beyond a distance in
-//! bytes, and no I/O.
+//! In: the two halves that PostgreSQL prints (`16/B374D848`), or the eight bytes of the wire. Out:
+//! an ordered, printable value. It must stay true that the order of [`Position`] strings is the
+//! order of the positions themselves: the publish script compares strings. No arithmetic beyond a
+//! distance in bytes, and no I/O.
 
 use std::fmt;
 use std::str::FromStr;
@@ -93,8 +94,8 @@ impl Position {
     /// Length of the text, always.
     pub const TEXT_BYTES: usize = 25;
 
-    /// Writes the text into `room` without allocating: 16 hex digits, `-`, 8 hex digits. Fixed width,
-    /// so that strings sort as positions do.
+    /// Writes the text into `room` without allocating: 16 hex digits, `-`, 8 hex digits. Fixed
+    /// width, so that strings sort as positions do.
     pub fn write(self, room: &mut [u8; Self::TEXT_BYTES]) -> &[u8] {
         let digit = |nibble: u64| {
             // A nibble is below 16: the fallback is never taken.

@@ -1,5 +1,5 @@
-//! The binary: reads the command line, gathers the settings, calls one command, and turns its result
-//! into an exit code. Nothing else happens here.
+//! The binary: reads the command line, gathers the settings, calls one command, and turns its
+//! result into an exit code. Nothing else happens here.
 
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! The wish to stop: raised once by a signal, seen by everything that waits.
 //!
-//! The first SIGTERM or SIGINT asks for a drain; the second ends the process at once, because whoever
-//! sends it does not want to wait. Nothing is lost by that: the line is crash-only.
+//! The first SIGTERM or SIGINT asks for a drain; the second ends the process at once, because
+//! whoever sends it does not want to wait. Nothing is lost by that: the line is crash-only.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

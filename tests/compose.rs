@@ -1,7 +1,9 @@
-//! The container files stay true: every setting they name exists, with a value it accepts, and the compose file is one.
+//! The container files stay true: every setting they name exists, with a value it accepts, and the
+//! compose file is one.
 //!
-//! In: docker-compose.yml and docker/Dockerfile as they stand. Out: a failed test when they name a setting
-//! that is gone, or a secret that is no secret. Not here: building images, which needs an engine and a registry.
+//! In: docker-compose.yml and docker/Dockerfile as they stand. Out: a failed test when they name a
+//! setting that is gone, or a secret that is no secret. Not here: building images, which needs an
+//! engine and a registry.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

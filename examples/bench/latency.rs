@@ -1,8 +1,10 @@
-//! How long a committed event takes to a consumer that blocks in XREAD, at a steady rate of commits.
+//! How long a committed event takes to a consumer that blocks in XREAD, at a steady rate of
+//! commits.
 //!
-//! In: a rate and a time. Out: latencies from COMMIT acknowledged, and from the statement sent, both to XREAD returned.
-//! It must stay true that the schedule does not wait for the relay or for a slow commit: rows are due at fixed
-//! moments, and how far the writers fell behind is part of the result. One clock, one process, a thread each.
+//! In: a rate and a time. Out: latencies from COMMIT acknowledged, and from the statement sent,
+//! both to XREAD returned. It must stay true that the schedule does not wait for the relay or for a
+//! slow commit: rows are due at fixed moments, and how far the writers fell behind is part of the
+//! result. One clock, one process, a thread each.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -17,7 +19,8 @@ use crate::scene::Scene;
 
 /// Connections that share the schedule: a commit that waits for the disk holds up one of them.
 const WRITERS: u32 = 8;
-/// Rows before the measured ones: caches, plans and connections are cold only once in production, too.
+/// Rows before the measured ones: caches, plans and connections are cold only once in production,
+/// too.
 const WARM_UP: u32 = 100;
 /// For the last entries after the last commit.
 const TAIL: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! The bench's tables, and the machine they were measured on.
 //!
-//! In: samples. Out: lines on stdout, medians first. It must stay true that a busy machine says so above its
-//! figures: they are worth nothing to others.
+//! In: samples. Out: lines on stdout, medians first. It must stay true that a busy machine says so
+//! above its figures: they are worth nothing to others.
 
 use std::io::{Stdout, Write, stdout};
 use std::process::Command;
@@ -57,7 +57,8 @@ impl Report {
     pub fn throughput(&self, rows: usize, samples: &Samples) {
         self.line("");
         self.line(&format!(
-            "Backlog of {} rows, payload of {PAYLOAD_BYTES} bytes, {TRANSACTION_ROWS} per transaction: \
+            "Backlog of {} rows, payload of {PAYLOAD_BYTES} bytes, {TRANSACTION_ROWS} per \
+             transaction: \
              median of {} rounds",
             thousands(rows),
             samples.source.len()

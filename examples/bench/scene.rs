@@ -1,7 +1,8 @@
-//! The bench's servers and its backlog: rows written once, read by every contender from the same position.
+//! The bench's servers and its backlog: rows written once, read by every contender from the same
+//! position.
 //!
-//! In: how many rows. Out: servers, slots that stand before the rows, and the position behind them. It must
-//! stay true that no contender's work changes what the next one reads.
+//! In: how many rows. Out: servers, slots that stand before the rows, and the position behind them.
+//! It must stay true that no contender's work changes what the next one reads.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -53,8 +54,9 @@ type Done = Result<(), Box<dyn Error>>;
 
 impl Scene {
     pub async fn start(rows: usize) -> Result<Self, Box<dyn Error>> {
-        // A checkpoint or a rewrite of the AOF that falls on one contender and not on the others would
-        // measure luck: neither happens but when asked for. Both servers write to disk as they always do.
+        // A checkpoint or a rewrite of the AOF that falls on one contender and not on the others
+        // would measure luck: neither happens but when asked for. Both servers write to disk as
+        // they always do.
         let postgres = Postgres::start_with(&[
             ("shared_buffers", "256MB"),
             ("max_wal_size", "8GB"),
@@ -126,7 +128,8 @@ impl Scene {
         Ok(())
     }
 
-    /// An empty Redis with an empty AOF, and a PostgreSQL with nothing left to write: the same start for all.
+    /// An empty Redis with an empty AOF, and a PostgreSQL with nothing left to write: the same
+    /// start for all.
     pub async fn settle(&mut self) -> Done {
         redis::cmd("FLUSHALL").query_async::<()>(&mut self.cache).await?;
         redis::cmd("BGREWRITEAOF").query_async::<redis::Value>(&mut self.cache).await?;
@@ -144,7 +147,8 @@ impl Scene {
         Ok(())
     }
 
-    /// Awaits that many entries in the stream, asking often: a late look would count against the relay.
+    /// Awaits that many entries in the stream, asking often: a late look would count against the
+    /// relay.
     pub async fn until_published(&mut self, wanted: usize, within: Duration) -> Done {
         let deadline = std::time::Instant::now() + within;
         loop {

@@ -1,8 +1,8 @@
 //! How fast a backlog drains: by PostgreSQL's own client, by bare XADD, by the relay.
 //!
-//! In: the scene with its backlog. Out: seconds per run, and what the relay cost. It must stay true that each
-//! contender handles the same rows, and that its clock runs from the start of its process (or its first byte)
-//! to the last row. Not here: which of them runs when (`main`).
+//! In: the scene with its backlog. Out: seconds per run, and what the relay cost. It must stay true
+//! that each contender handles the same rows, and that its clock runs from the start of its process
+//! (or its first byte) to the last row. Not here: which of them runs when (`main`).
 
 use std::error::Error;
 use std::io::{BufReader, Read, Write};
@@ -158,7 +158,8 @@ impl Commands {
     }
 }
 
-/// The floor of the sink: the same entries by pipelined XADD from a bare socket, encoded beforehand.
+/// The floor of the sink: the same entries by pipelined XADD from a bare socket, encoded
+/// beforehand.
 pub async fn sink(scene: &mut Scene, commands: &Commands) -> Result<f64, Box<dyn Error>> {
     scene.settle().await?;
     let mut socket = TcpStream::connect(("127.0.0.1", scene.redis.port()))?;

@@ -1,7 +1,7 @@
 //! The verdict: what PostgreSQL holds as committed against what Redis holds as published.
 //!
-//! In: event ids in the order of commit, event ids in the order of the stream. Out: counts of what is wrong.
-//! It must stay true that neither list comes from the relay. Not here: reading them.
+//! In: event ids in the order of commit, event ids in the order of the stream. Out: counts of what
+//! is wrong. It must stay true that neither list comes from the relay. Not here: reading them.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,9 @@
 //! `make demo`: the relay at work on real servers, killed half way, and judged at the end.
 //!
-//! In: a release build of walrelay, PostgreSQL and Redis binaries. Out: some twenty seconds to watch, a summary, and
-//! exit code 0 if every committed event is in its stream exactly once and in order, else 1. It must stay true
-//! that nothing is left behind, also after Ctrl-C. Not here: measurements to quote; that is `make bench`.
+//! In: a release build of walrelay, PostgreSQL and Redis binaries. Out: some twenty seconds to
+//! watch, a summary, and exit code 0 if every committed event is in its stream exactly once and in
+//! order, else 1. It must stay true that nothing is left behind, also after Ctrl-C. Not here:
+//! measurements to quote; that is `make bench`.
 #![allow(
     clippy::large_futures,
     reason = "one task that lives as long as the program has nothing to gain from the heap"

@@ -1,7 +1,9 @@
-//! What happens: people sign up, an import is cut short by SIGKILL, life goes on, the relay comes back.
+//! What happens: people sign up, an import is cut short by SIGKILL, life goes on, the relay comes
+//! back.
 //!
-//! In: a scene and a writer. Out: what was done and when, through a channel. It must stay true that the writer
-//! never waits for the relay. Not here: what is printed (`teller`), what is right (`judge`).
+//! In: a scene and a writer. Out: what was done and when, through a channel. It must stay true that
+//! the writer never waits for the relay. Not here: what is printed (`teller`), what is right
+//! (`judge`).
 
 use std::error::Error;
 use std::sync::Arc;
@@ -104,8 +106,8 @@ impl Plot<'_> {
         let waiting = self.committed - self.len().await?;
         self.scene.relay = self.scene.settings.start();
         self.tell(Happening::Restarting { pid: self.scene.relay.pid(), waiting })?;
-        // The writer goes on meanwhile, and what it commits belongs to the outage until all is caught up:
-        // seen by the reader, who is behind the stream for a moment.
+        // The writer goes on meanwhile, and what it commits belongs to the outage until all is
+        // caught up: seen by the reader, who is behind the stream for a moment.
         while self.committed > self.reported.load(Ordering::Acquire) {
             expect_before(began + PATIENCE, "the reader to catch up")?;
             self.one(Relaying::No).await?;

@@ -1,7 +1,7 @@
 //! What the demo plays on: private servers in a temporary directory, set up by the product itself.
 //!
-//! In: nothing; programs are found as the tests find them. Out: servers, and a relay that streams. It must
-//! stay true that all of it is gone afterwards, however the demo ends: see `stage`.
+//! In: nothing; programs are found as the tests find them. Out: servers, and a relay that streams.
+//! It must stay true that all of it is gone afterwards, however the demo ends: see `stage`.
 
 use std::error::Error;
 

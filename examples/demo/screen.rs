@@ -42,8 +42,8 @@ impl Screen {
         Self { coloured: out.is_terminal() && !refused, out, began: Instant::now() }
     }
 
-    /// A reader that closed the pipe (`| head`) is no reason to stop half way: the verdict is in the
-    /// exit code, and what was started must be stopped in order.
+    /// A reader that closed the pipe (`| head`) is no reason to stop half way: the verdict is in
+    /// the exit code, and what was started must be stopped in order.
     pub fn line(&self, text: &str) {
         writeln!(self.out.lock(), "{text}").ok();
     }

@@ -1,8 +1,8 @@
 //! Tells the plot as it happens: an event is a line once it is both committed and seen.
 //!
-//! In: happenings. Out: lines on the screen, and the latencies for the summary. It must stay true that a latency
-//! is the time from COMMIT returning to the entry being seen, on one clock; an entry that was faster than
-//! the answer to COMMIT counts as zero.
+//! In: happenings. Out: lines on the screen, and the latencies for the summary. It must stay true
+//! that a latency is the time from COMMIT returning to the entry being seen, on one clock; an entry
+//! that was faster than the answer to COMMIT counts as zero.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

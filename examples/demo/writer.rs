@@ -1,7 +1,8 @@
-//! The application of the demo: people sign up, change their address, leave. Plain SQL, nothing else.
+//! The application of the demo: people sign up, change their address, leave. Plain SQL, nothing
+//! else.
 //!
-//! In: a connection. Out: committed transactions, each with its event beside the change it tells of.
-//! It must stay true that `Committed::at` is taken when COMMIT has returned, and not before.
+//! In: a connection. Out: committed transactions, each with its event beside the change it tells
+//! of. It must stay true that `Committed::at` is taken when COMMIT has returned, and not before.
 
 use std::time::Instant;
 

@@ -45,8 +45,9 @@ BEGIN
             -- Redis would take an empty key, and nobody would ever find it.
             CONSTRAINT outbox_topic_is_not_empty CHECK (topic <> '')
         )
-        -- Every row is updated once, when it is marked. With half of each page free that update is HOT: it stays in
-        -- the page and touches no index. For the same reason no index here may cover published or published_at.
+        -- Every row is updated once, when it is marked. With half of each page free that update is
+        -- HOT: it stays in the page and touches no index. For the same reason no index here may
+        -- cover published or published_at.
         WITH (fillfactor = 50);
 
         -- What is due for a retry; empty in good times.

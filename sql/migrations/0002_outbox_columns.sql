@@ -1,6 +1,7 @@
--- What the relay uses of an outbox that was there before it. Every column is nullable or has a constant
--- default, so that no row is rewritten. Repeating it changes nothing. Takes ACCESS EXCLUSIVE on the table for
--- some milliseconds, and gives up after five seconds rather than make writers queue behind it.
+-- What the relay uses of an outbox that was there before it. Every column is nullable or has a
+-- constant default, so that no row is rewritten. Repeating it changes nothing. Takes ACCESS
+-- EXCLUSIVE on the table for some milliseconds, and gives up after five seconds rather than make
+-- writers queue behind it.
 SET lock_timeout = '5s';
 ALTER TABLE {table}
     ADD COLUMN IF NOT EXISTS published boolean NOT NULL DEFAULT false,

@@ -1,6 +1,6 @@
 -- A publication by its name ($1), and what it does with the table $2.$3. Reads only; no locks.
--- pg_publication_tables names the root of a partitioned table only with publish_via_partition_root. The row
--- filter is read through JSON because the column came with PostgreSQL 15.
+-- pg_publication_tables names the root of a partitioned table only with publish_via_partition_root.
+-- The row filter is read through JSON because the column came with PostgreSQL 15.
 SELECT
     p.pubinsert AS publishes_insert,
     p.pubviaroot AS via_root,

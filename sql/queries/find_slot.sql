@@ -1,5 +1,6 @@
 -- One slot by its name ($1), with the connection that holds it. Reads only; no locks.
--- active_application is NULL for a slot that nobody holds, and for holders that this role may not see.
+-- active_application is NULL for a slot that nobody holds, and for holders that this role may not
+-- see.
 SELECT
     s.plugin::text AS plugin,
     s.database::text AS database,

@@ -1,5 +1,5 @@
--- The outbox $1.$2: whether it is partitioned, and its columns with their types. No row: no such table.
--- Reads only; no locks.
+-- The outbox $1.$2: whether it is partitioned, and its columns with their types. No row: no such
+-- table. Reads only; no locks.
 SELECT
     c.relkind = 'p' AS is_partitioned,
     a.attname::text AS column_name,

@@ -1,6 +1,6 @@
--- What the relay's SQL session must not inherit from role or database: a statement must see what was
--- committed before it began, must not be cut short, must be durable when it returns, and must not wait
--- for ever behind a row that somebody has locked. No locks.
+-- What the relay's SQL session must not inherit from role or database: a statement must see what
+-- was committed before it began, must not be cut short, must be durable when it returns, and must
+-- not wait for ever behind a row that somebody has locked. No locks.
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET statement_timeout = 0;

@@ -1,6 +1,6 @@
--- Whether every transaction in $1 is visible to a snapshot taken now, and so to any later statement.
--- The WAL carries 32 bits of a transaction id; the other 32 are those of the newest id, or one less where
--- that would lie in the future.
+-- Whether every transaction in $1 is visible to a snapshot taken now, and so to any later
+-- statement. The WAL carries 32 bits of a transaction id; the other 32 are those of the newest id,
+-- or one less where that would lie in the future.
 SELECT coalesce(bool_and(pg_catalog.txid_visible_in_snapshot(full_id, now_seen)), true) AS visible
 FROM (
     SELECT

@@ -1,8 +1,9 @@
-//! `walrelay setup`: applies `sql/`, and says what it did. `--print` shows the same SQL and does nothing.
+//! `walrelay setup`: applies `sql/`, and says what it did. `--print` shows the same SQL and does
+//! nothing.
 //!
-//! In: settings and the name of a role, perhaps. Out: schema, columns, publication, slot, role. It must stay
-//! true that repeating it changes nothing, that nothing is ever dropped, altered in meaning or rewritten, and
-//! that what is printed is what would be run.
+//! In: settings and the name of a role, perhaps. Out: schema, columns, publication, slot, role. It
+//! must stay true that repeating it changes nothing, that nothing is ever dropped, altered in
+//! meaning or rewritten, and that what is printed is what would be run.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -55,7 +56,8 @@ impl Plan<'_> {
     #[must_use]
     pub fn script(&self) -> String {
         let mut parts = vec![
-            "-- What `walrelay setup` runs. Not in one transaction: a slot cannot be created behind writes.\n"
+            "-- What `walrelay setup` runs. Not in one transaction: a slot cannot be created \
+             behind writes.\n"
                 .to_owned(),
             SESSION.to_owned(),
         ];
@@ -130,11 +132,14 @@ async fn set_up_table(
         let doing = "cannot create schema identity";
         client.batch_execute(IDENTITY).await.map_err(|error| from_sql(doing, error))?;
     } else if before.is_empty() {
-        return Err(Error::definite(format!("table {name} does not exist"))
-            .hint("walrelay creates identity.outbox only; create your own outbox, or correct outbox_table"));
+        return Err(Error::definite(format!("table {name} does not exist")).hint(
+            "walrelay creates identity.outbox only; create your own outbox, or correct \
+                 outbox_table",
+        ));
     }
     let between = columns(client, plan.table).await?;
-    // ADD COLUMN IF NOT EXISTS locks the table even where it adds nothing: only when something is missing.
+    // ADD COLUMN IF NOT EXISTS locks the table even where it adds nothing: only when something is
+    // missing.
     if added_columns().iter().any(|column| !between.contains(*column)) {
         let doing = format!("cannot add columns to table {name}");
         client.batch_execute(&plan.columns_sql()).await.map_err(|error| from_sql(&doing, error))?;

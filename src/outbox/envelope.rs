@@ -1,8 +1,9 @@
 //! What consumers see of a row: the event envelope, borrowed from the row's own bytes.
 //!
-//! In: a [`Row`]. Out: an [`Envelope`], or [`Unfit`] when no event can be made of it. It must stay true
-//! that the payload's bytes are passed on as PostgreSQL printed them (large numbers keep their
-//! digits, keys their order), and that they never reach a log: `Unfit` names the fault, not the value.
+//! In: a [`Row`]. Out: an [`Envelope`], or [`Unfit`] when no event can be made of it. It must stay
+//! true that the payload's bytes are passed on as PostgreSQL printed them (large numbers keep their
+//! digits, keys their order), and that they never reach a log: `Unfit` names the fault, not the
+//! value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -79,8 +80,8 @@ impl OccurredAt {
     /// `2026-11-21T04:38:15.123456+00:00`, with room for an offset with seconds.
     const BYTES_MAX: usize = 40;
 
-    /// From what PostgreSQL prints with `datestyle = ISO`: `2026-11-21 04:38:15.123456+00`. A timestamp
-    /// without a zone is taken as UTC, the zone of the replication session.
+    /// From what PostgreSQL prints with `datestyle = ISO`: `2026-11-21 04:38:15.123456+00`. A
+    /// timestamp without a zone is taken as UTC, the zone of the replication session.
     pub(super) fn from_postgres(text: &[u8]) -> Result<Self, Unfit> {
         let (date, time) = text.split_at_checked(10).ok_or(Unfit::OccurredAt)?;
         let time = time.strip_prefix(b" ").ok_or(Unfit::OccurredAt)?;
@@ -254,8 +255,8 @@ impl<'a> Envelope<'a> {
 
 /// The tenant that a payload names: a string `tenant_id` at its top level, else the nil UUID.
 ///
-/// The payload is only read when those bytes occur in it at all; the values around are stepped over,
-/// not built.
+/// The payload is only read when those bytes occur in it at all; the values around are stepped
+/// over, not built.
 fn tenant_of(payload: &[u8]) -> Cow<'_, [u8]> {
     const KEY: &[u8] = b"\"tenant_id\"";
     let is_named = memchr::memmem::find(payload, KEY).is_some();

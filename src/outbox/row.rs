@@ -1,8 +1,8 @@
 //! Named columns to a row: the only file that knows the column names of an outbox.
 //!
 //! In: a Relation message, once, and then its tuples. Out: [`Plan`] (which column is which) and
-//! [`Row`] (the values, borrowed). Columns are found by name, so that adding, dropping or reordering
-//! them is harmless; unknown ones are stepped over.
+//! [`Row`] (the values, borrowed). Columns are found by name, so that adding, dropping or
+//! reordering them is harmless; unknown ones are stepped over.
 
 use crate::config::TableName;
 use crate::error::{Error, Result};
@@ -58,8 +58,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for `relation`, or `None` when it is another table. An outbox that lacks a column is a
-    /// definite error: the event could not be told.
+    /// The plan for `relation`, or `None` when it is another table. An outbox that lacks a column
+    /// is a definite error: the event could not be told.
     pub fn new(relation: &Relation, outbox: &TableName) -> Result<Option<Self>> {
         if relation.schema != outbox.schema || relation.name != outbox.name {
             return Ok(None);
@@ -134,8 +134,8 @@ impl<'a> Row<'a> {
         std::str::from_utf8(self.value(ID)?).ok()?.parse().ok()
     }
 
-    /// Whether the row was born settled or parked: `published` is true or `next_attempt_at` is set. Such a
-    /// row is history that was imported, or an event set aside by a relay: no news.
+    /// Whether the row was born settled or parked: `published` is true or `next_attempt_at` is set.
+    /// Such a row is history that was imported, or an event set aside by a relay: no news.
     #[must_use]
     pub fn is_born_settled_or_parked(&self) -> bool {
         self.value(PUBLISHED) == Some(b"t") || self.value(NEXT_ATTEMPT_AT).is_some()

@@ -185,7 +185,8 @@ pub enum Message<'a> {
     Logical(LogicalMessage<'a>),
 }
 
-/// Decodes one whole message. Bytes left over are an error, as is a tag that version 1 does not have.
+/// Decodes one whole message. Bytes left over are an error, as is a tag that version 1 does not
+/// have.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
     let mut reader = Reader::new("message", bytes);
     let reader = &mut reader;

@@ -1,10 +1,12 @@
 //! Room 2, the decoder: pgoutput's messages, from bytes to types and nothing more.
 //!
-//! In: the bytes of one XLogData. Out: one [`Message`] that borrows them, or a [`DecodeError`]. It must stay
-//! true that any byte string is one or the other, never a panic; that nothing is allocated for an INSERT; and
-//! that no value of a row gets into an error. Not here: what a row means, I/O, positions.
+//! In: the bytes of one XLogData. Out: one [`Message`] that borrows them, or a [`DecodeError`]. It
+//! must stay true that any byte string is one or the other, never a panic; that nothing is
+//! allocated for an INSERT; and that no value of a row gets into an error. Not here: what a row
+//! means, I/O, positions.
 //!
-//! protocol version 1: <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
+//! protocol version 1:
+//! <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
 #[cfg(test)]
 mod encode;

@@ -1,7 +1,7 @@
 //! A cursor over the bytes of one message: the only file that touches raw bytes.
 //!
-//! Every read names what it reads, so that an error says where a message went wrong, by its offset, and
-//! never shows the bytes themselves: they are somebody's data.
+//! Every read names what it reads, so that an error says where a message went wrong, by its offset,
+//! and never shows the bytes themselves: they are somebody's data.
 
 use std::fmt;
 

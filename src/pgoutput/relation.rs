@@ -1,7 +1,7 @@
 //! What is remembered of each relation: the plan that its Relation message led to.
 //!
-//! pgoutput describes a relation before its first row and again after each change, and says nothing when a
-//! table goes: so a description replaces the one before it, and their number is bounded.
+//! pgoutput describes a relation before its first row and again after each change, and says nothing
+//! when a table goes: so a description replaces the one before it, and their number is bounded.
 
 use super::reader::{DecodeError, Fault};
 

@@ -52,6 +52,11 @@ fn column() -> impl Strategy<Value = ColumnInfo> {
     )
 }
 
+/// Any byte; those that mean something in a tuple more often.
+fn byte_of_interest() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0u8), Just(1), Just(b'N'), Just(b't'), any::<u8>()]
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -63,7 +68,7 @@ proptest! {
     #[test]
     fn any_bytes_behind_a_tag_are_a_message_or_an_error(
         tag in prop::sample::select(b"BCORYIUDTM".to_vec()),
-        mut bytes in prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(b'N'), Just(b't'), any::<u8>()], 0..120),
+        mut bytes in prop::collection::vec(byte_of_interest(), 0..120),
     ) {
         bytes.insert(0, tag);
         if let Ok(message) = decode(&bytes) {
@@ -73,7 +78,8 @@ proptest! {
 
     #[test]
     fn rows_decode_to_what_was_encoded(
-        oid: u32, old in values(), new in values(), kind in prop::sample::select(b"KO".to_vec()), has_old: bool,
+        oid: u32, old in values(), new in values(),
+        kind in prop::sample::select(b"KO".to_vec()), has_old: bool,
     ) {
         let (old, new) = (tuple(&old), tuple(&new));
         round_trip(&Message::Insert(Insert { relation_oid: oid, tuple: new }));
@@ -95,15 +101,18 @@ proptest! {
 
     #[test]
     fn descriptions_and_the_rest_decode_to_what_was_encoded(
-        oid: u32, schema in "[^\0]{0,20}", name in "[^\0]{0,20}", columns in prop::collection::vec(column(), 0..10),
+        oid: u32, schema in "[^\0]{0,20}", name in "[^\0]{0,20}",
+        columns in prop::collection::vec(column(), 0..10),
         oids in prop::collection::vec(any::<u32>(), 0..5), options in 0u8..4,
         content in prop::collection::vec(any::<u8>(), 0..60), is_transactional: bool, lsn: u64,
     ) {
         round_trip(&Message::Type(Type { oid, schema: &schema, name: &name }));
         round_trip(&Message::Truncate(Truncate { options, relation_oids: oids }));
         let lsn = Lsn::new(lsn);
-        round_trip(&Message::Logical(LogicalMessage { is_transactional, lsn, prefix: &name, content: &content }));
-        round_trip(&Message::Relation(Relation { oid, schema, name, replica_identity: b'd', columns }));
+        let logical = LogicalMessage { is_transactional, lsn, prefix: &name, content: &content };
+        round_trip(&Message::Logical(logical));
+        let relation = Relation { oid, schema, name, replica_identity: b'd', columns };
+        round_trip(&Message::Relation(relation));
     }
 }
 

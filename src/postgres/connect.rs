@@ -1,7 +1,7 @@
 //! From database_url to connections: one for SQL (tokio-postgres) and one for replication (ours).
 //!
-//! In: the URL, taken apart once by `config`, so that both connections mean the same by it. Out: connections.
-//! Every wait here has the bound `connect_timeout`. Passwords never leave this file.
+//! In: the URL, taken apart once by `config`, so that both connections mean the same by it. Out:
+//! connections. Every wait here has the bound `connect_timeout`. Passwords never leave this file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads the certificate files that `url` names: an unreadable one is a usage error, now and not later.
+    /// Reads the certificate files that `url` names: an unreadable one is a usage error, now and
+    /// not later.
     pub fn new(url: &DatabaseUrl, timeout: Duration) -> Result<Self> {
         let mut config = url.connection.clone();
         let connect_timeout = *config.get_connect_timeout().unwrap_or(&timeout);
@@ -74,8 +75,8 @@ impl Target {
         self.config.get_dbname().or(self.config.get_user()).unwrap_or("postgres")
     }
 
-    /// An SQL connection. Its driver ends when the client is dropped or the link breaks; a broken link
-    /// shows as an error of the next statement.
+    /// An SQL connection. Its driver ends when the client is dropped or the link breaks; a broken
+    /// link shows as an error of the next statement.
     pub async fn sql(&self) -> Result<Client> {
         let doing = format!("cannot connect to PostgreSQL at {}", self.label());
         let tls = MakeRustlsConnect::new((*self.client_config).clone());
@@ -208,8 +209,8 @@ impl Target {
         Ok((Box::new(stream), binding, true))
     }
 
-    /// Every host with its port, as libpq pairs them: one port serves all, else one each. `hostaddr`
-    /// alone stands in for a missing host.
+    /// Every host with its port, as libpq pairs them: one port serves all, else one each.
+    /// `hostaddr` alone stands in for a missing host.
     fn endpoints(&self) -> Vec<Endpoint> {
         let ports = self.config.get_ports();
         let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);

@@ -1,8 +1,8 @@
 //! What a PostgreSQL error means: the one place that maps a SQLSTATE to a class and a next step.
 //!
-//! In: an error of either connection. Out: [`Error`] with its class and, where one is known, the hint.
-//! Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>. An unknown code is
-//! transient: a relay that waits and says so loses nothing, one that exits may be left dead.
+//! In: an error of either connection. Out: [`Error`] with its class and, where one is known, the
+//! hint. Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>. An unknown code
+//! is transient: a relay that waits and says so loses nothing, one that exits may be left dead.
 
 use std::io;
 
@@ -142,7 +142,8 @@ fn next_step(code: &str, message: &str) -> Option<&'static str> {
     match code {
         "28P01" => Some("correct the password in database_url"),
         "28000" if message.contains("pg_hba.conf") => Some(
-            "allow this host in pg_hba.conf (a replication=database connection is matched by its database name)",
+            "allow this host in pg_hba.conf (a replication=database connection is matched by its \
+             database name)",
         ),
         "28000" => Some("create the role, or correct the user in database_url"),
         "3D000" => Some("create the database, or correct its name in database_url"),
@@ -154,13 +155,15 @@ fn next_step(code: &str, message: &str) -> Option<&'static str> {
         }
         "42P01" | "42703" | "3F000" => Some("create what is missing with `walrelay setup`"),
         "53400" => Some(
-            "raise max_replication_slots, or drop a slot that nobody uses (see pg_replication_slots)",
+            "raise max_replication_slots, or drop a slot that nobody uses (see \
+             pg_replication_slots)",
         ),
         "55000" if message.contains("wal_level") => {
             Some("set wal_level = logical in postgresql.conf and restart PostgreSQL")
         }
         "55000" | "58P01" if message.contains("slot") => Some(
-            "the slot is lost: drop it with pg_drop_replication_slot and run `walrelay setup`; events since its last confirmed position are still in the table",
+            "the slot is lost: drop it with pg_drop_replication_slot and run `walrelay setup`; \
+             events since its last confirmed position are still in the table",
         ),
         "55006" => {
             Some("another connection holds the slot: see active_pid in pg_replication_slots")

@@ -1,9 +1,9 @@
 //! Room 1, the wire: everything that knows PostgreSQL and nothing that knows an outbox or Redis.
 //!
-//! In: a connection URL. Out: an SQL client, or the stream of WAL messages of a slot, and typed facts
-//! about the server. It must stay true that bytes from the server are bounds-checked here, that a
-//! failure is classified here by its SQLSTATE, and that no position is confirmed from here: the
-//! caller says what to confirm.
+//! In: a connection URL. Out: an SQL client, or the stream of WAL messages of a slot, and typed
+//! facts about the server. It must stay true that bytes from the server are bounds-checked here,
+//! that a failure is classified here by its SQLSTATE, and that no position is confirmed from here:
+//! the caller says what to confirm.
 
 mod connect;
 mod failure;

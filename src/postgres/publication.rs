@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 const FIND_PUBLICATION: &str = include_str!("../../sql/queries/find_publication.sql");
 const CREATE_PUBLICATION: &str = include_str!("../../sql/publication.sql");
 
-/// Whether the publication exists. One that lacks the table or its INSERTs is a definite error; one with
-/// a row filter is only warned of, because the filter may be wanted.
+/// Whether the publication exists. One that lacks the table or its INSERTs is a definite error; one
+/// with a row filter is only warned of, because the filter may be wanted.
 pub async fn find(client: &Client, name: &str, table: &TableName) -> Result<bool> {
     let doing = format!("cannot read publication {name:?}");
     let found = client

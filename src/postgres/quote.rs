@@ -1,7 +1,8 @@
 //! Names and texts inside SQL: the only file that puts quotes around them.
 //!
-//! In: names as PostgreSQL stores them. Out: SQL that means exactly that name, whatever is in it. Values go
-//! as parameters instead; these are for the places where PostgreSQL takes none (DDL, START_REPLICATION).
+//! In: names as PostgreSQL stores them. Out: SQL that means exactly that name, whatever is in it.
+//! Values go as parameters instead; these are for the places where PostgreSQL takes none (DDL,
+//! START_REPLICATION).
 //! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS>
 
 /// `my"table` becomes `"my""table"`.
@@ -10,8 +11,8 @@ pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `it's` becomes `'it''s'`. A backslash stays itself: that is so in the replication grammar, and in SQL
-/// while standard_conforming_strings is on, which every session of ours sets.
+/// `it's` becomes `'it''s'`. A backslash stays itself: that is so in the replication grammar, and
+/// in SQL while standard_conforming_strings is on, which every session of ours sets.
 #[must_use]
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

@@ -1,8 +1,8 @@
 //! The slot's stream: START_REPLICATION, frames of the CopyBoth in, standby status updates out.
 //!
-//! In: a slot and a publication. Out: borrowed XLogData and keepalives, in the server's order. It must
-//! stay true that nothing is confirmed here by itself, that a frozen reader can still write status
-//! updates, and that a frame's bytes are not copied.
+//! In: a slot and a publication. Out: borrowed XLogData and keepalives, in the server's order. It
+//! must stay true that nothing is confirmed here by itself, that a frozen reader can still write
+//! status updates, and that a frame's bytes are not copied.
 //! <https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-START-REPLICATION-SLOT-LOGICAL>
 
 use std::io;
@@ -87,8 +87,8 @@ impl Replication {
         Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
     }
 
-    /// Starts streaming from where the slot stands. When another connection holds the slot the error's
-    /// class is `SlotInUse` and this connection stays usable: ask again later.
+    /// Starts streaming from where the slot stands. When another connection holds the slot the
+    /// error's class is `SlotInUse` and this connection stays usable: ask again later.
     pub async fn start(&mut self, slot: &str, publication: &str, messages: bool) -> Result<()> {
         let doing = format!("cannot start replication from slot {slot:?}");
         // The option takes a list of names that the server parses as identifiers, inside a literal.
@@ -149,8 +149,8 @@ impl Replication {
 
     /// Queues a standby status update: everything before `confirmed` may be forgotten by the slot.
     ///
-    /// `received` is told as "written": a walsender that has nothing more to send asks again only while
-    /// both its "written" and its "flushed" are behind what it has sent.
+    /// `received` is told as "written": a walsender that has nothing more to send asks again only
+    /// while both its "written" and its "flushed" are behind what it has sent.
     pub fn queue_status(&mut self, received: Lsn, confirmed: Lsn, want_reply: bool) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
         let mut body = BytesMut::with_capacity(34);
@@ -166,8 +166,8 @@ impl Replication {
         }
     }
 
-    /// Writes what is queued, ends the copy, and waits until the server has said the same: then it has
-    /// read the last status update. Bound it by a timeout.
+    /// Writes what is queued, ends the copy, and waits until the server has said the same: then it
+    /// has read the last status update. Bound it by a timeout.
     pub async fn finish(mut self) -> Result<()> {
         frontend::copy_done(self.wire.outbox());
         self.wire.flush().await.map_err(broken)?;
@@ -224,8 +224,8 @@ fn server_error(raw: &Raw<'_>) -> io::Result<ServerError> {
     }
 }
 
-/// What may come between frames. A warning about the publication is an error: PostgreSQL 18 skips an
-/// unknown publication with a warning and streams nothing, for ever.
+/// What may come between frames. A warning about the publication is an error: PostgreSQL 18 skips
+/// an unknown publication with a warning and streams nothing, for ever.
 fn other_message(raw: &Raw<'_>) -> Result<()> {
     match raw.tag {
         backend::ERROR_RESPONSE_TAG => {

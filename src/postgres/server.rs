@@ -1,7 +1,8 @@
-//! Facts about the server, asked once per start of the line, and the complaints that follow from them.
+//! Facts about the server, asked once per start of the line, and the complaints that follow from
+//! them.
 //!
-//! In: an SQL client. Out: [`Facts`]. Asked on the SQL connection, because some managed servers refuse
-//! SHOW and SELECT in replication mode.
+//! In: an SQL client. Out: [`Facts`]. Asked on the SQL connection, because some managed servers
+//! refuse SHOW and SELECT in replication mode.
 
 use tokio_postgres::Client;
 
@@ -10,7 +11,8 @@ use crate::error::{Error, Result};
 
 const SERVER_FACTS: &str = include_str!("../../sql/queries/server_facts.sql");
 
-/// The oldest PostgreSQL that has all we ask for: publish_via_partition_root and wal_status came with 13.
+/// The oldest PostgreSQL that has all we ask for: publish_via_partition_root and wal_status came
+/// with 13.
 const VERSION_MIN: i32 = 130_000;
 /// Logical messages pass through pgoutput from 14 on.
 const VERSION_MESSAGES: i32 = 140_000;

@@ -1,7 +1,7 @@
 //! The replication slot: find it, create it, refuse one that is not ours.
 //!
-//! In: an SQL client and a name. Out: [`Slot`]. It must stay true that a slot is never dropped or moved
-//! from here.
+//! In: an SQL client and a name. Out: [`Slot`]. It must stay true that a slot is never dropped or
+//! moved from here.
 
 use tokio_postgres::Client;
 
@@ -24,8 +24,8 @@ pub struct Slot {
     pub confirmed: Lsn,
 }
 
-/// The slot with this name, or `None`. A slot of another plugin or database, a temporary one and a lost one
-/// are definite errors.
+/// The slot with this name, or `None`. A slot of another plugin or database, a temporary one and a
+/// lost one are definite errors.
 pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<Slot>> {
     let doing = format!("cannot read replication slot {name:?}");
     let row = client.query_opt(FIND_SLOT, &[&name]).await.map_err(|e| from_sql(&doing, e))?;
@@ -71,8 +71,8 @@ pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<
     }))
 }
 
-/// Creates the slot, unless it is there. It stands at the present end of the WAL: what was committed before
-/// is not sent by it.
+/// Creates the slot, unless it is there. It stands at the present end of the WAL: what was
+/// committed before is not sent by it.
 pub async fn create(client: &Client, name: &str) -> Result<()> {
     let doing = format!("cannot create replication slot {name:?}");
     client.batch_execute(&create_sql(name)).await.map_err(|error| from_sql(&doing, error))

@@ -1,8 +1,8 @@
 //! TLS to PostgreSQL: sslmode and its files, and the channel binding of SCRAM.
 //!
-//! In: the TLS wishes of database_url. Out: a rustls configuration. It must stay true that a certificate is
-//! left unchecked only where that was spelled out (`no-verify`), or where the link may fall back to plain
-//! text anyway (`prefer`).
+//! In: the TLS wishes of database_url. Out: a rustls configuration. It must stay true that a
+//! certificate is left unchecked only where that was spelled out (`no-verify`), or where the link
+//! may fall back to plain text anyway (`prefer`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -143,9 +143,9 @@ impl ServerCertVerifier for Unnamed {
     }
 }
 
-/// The `tls-server-end-point` binding of a server certificate (RFC 5929 section 4.1): its digest by the
-/// hash of its own signature, SHA-256 where that would be MD5 or SHA-1. `None` where the algorithm
-/// names no single hash (Ed25519): then there is nothing to bind to.
+/// The `tls-server-end-point` binding of a server certificate (RFC 5929 section 4.1): its digest by
+/// the hash of its own signature, SHA-256 where that would be MD5 or SHA-1. `None` where the
+/// algorithm names no single hash (Ed25519): then there is nothing to bind to.
 pub(super) fn end_point_binding(certificate: &[u8]) -> Option<Vec<u8>> {
     let oid = Certificate::from_der(certificate).ok()?.signature_algorithm.oid;
     match oid {

@@ -1,10 +1,11 @@
 //! The thin connection: PostgreSQL's messages over any byte stream.
 //!
-//! In: a socket (TCP, TLS, unix, or a pair in memory). Out: log-in done, simple queries answered, and
-//! frames one at a time. Every read and every write is cancel-safe, because the line polls them in a
-//! `select!`: bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's length
-//! is checked before a byte is reserved for it. tokio-postgres cannot do this: it has no replication
-//! mode (<https://www.postgresql.org/docs/current/protocol-replication.html>).
+//! In: a socket (TCP, TLS, unix, or a pair in memory). Out: log-in done, simple queries answered,
+//! and frames one at a time. Every read and every write is cancel-safe, because the line polls them
+//! in a
+//! `select!`: bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's
+//! length is checked before a byte is reserved for it. tokio-postgres cannot do this: it has no
+//! replication mode (<https://www.postgresql.org/docs/current/protocol-replication.html>).
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -139,9 +140,9 @@ impl Wire {
         self.socket.flush().await
     }
 
-    /// Writes what is unsent and, when `may_read`, waits for more from the server: true once something
-    /// came. With `may_read` false it only writes, and never completes unless the link breaks.
-    /// Cancel-safe: poll it in a `select!` and drop it at will.
+    /// Writes what is unsent and, when `may_read`, waits for more from the server: true once
+    /// something came. With `may_read` false it only writes, and never completes unless the link
+    /// breaks. Cancel-safe: poll it in a `select!` and drop it at will.
     pub async fn pump(&mut self, may_read: bool) -> io::Result<()> {
         self.release();
         poll_fn(|cx| {

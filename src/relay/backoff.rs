@@ -17,8 +17,8 @@ impl Backoff {
         Self { next: FIRST.min(longest), longest }
     }
 
-    /// The next wait. Between half of the nominal one and all of it, so that relays that lost the same server do
-    /// not come back in step.
+    /// The next wait. Between half of the nominal one and all of it, so that relays that lost the
+    /// same server do not come back in step.
     pub fn next_delay(&mut self) -> Duration {
         let nominal = self.next;
         self.next = (nominal * 2).min(self.longest);

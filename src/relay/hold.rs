@@ -1,8 +1,8 @@
 //! Holding: Redis takes no writes, so nothing is read, and the replication connection is kept.
 //!
-//! In: the connection, and how far it is. Out: Redis takes writes again, or the connection broke, or it is
-//! time to stop. It must stay true that the server hears from us well inside wal_sender_timeout for as
-//! long as the outage lasts, and that nothing grows meanwhile.
+//! In: the connection, and how far it is. Out: Redis takes writes again, or the connection broke,
+//! or it is time to stop. It must stay true that the server hears from us well inside
+//! wal_sender_timeout for as long as the outage lasts, and that nothing grows meanwhile.
 
 use std::time::Duration;
 

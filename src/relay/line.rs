@@ -1,9 +1,10 @@
 //! The deciding half of the line: messages in, batches out. Pure: no I/O, no clock.
 //!
-//! In: the bytes of pgoutput messages, keepalives, and what became of batches. Out: [`Action`]s: take a
-//! stream over, publish a batch. It must stay true that the events of a stream leave in the order of
-//! their positions, that each batch names the position it follows, and that everything queued here is
-//! bounded by [`Limits`]. A transaction is never gathered: its events go as they come.
+//! In: the bytes of pgoutput messages, keepalives, and what became of batches. Out: [`Action`]s:
+//! take a stream over, publish a batch. It must stay true that the events of a stream leave in the
+//! order of their positions, that each batch names the position it follows, and that everything
+//! queued here is bounded by [`Limits`]. A transaction is never gathered: its events go as they
+//! come.
 
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use crate::outbox::{Defaults, Envelope, Plan, Row, Unfit};
 use crate::pgoutput::{self, Insert, Message, RelationCache};
 use crate::sink::{Checkpoint, EntryWriter, Sealed, Written};
 
-/// Batches in flight over all streams: below the Redis client's own queue of 50, so that sending one never waits.
+/// Batches in flight over all streams: below the Redis client's own queue of 50, so that sending
+/// one never waits.
 const IN_FLIGHT_MAX: usize = 32;
-/// Events received and not settled. They cost about 40 bytes each, so this bounds some ten megabytes; at
-/// 80,000 events/s it is three seconds of waiting for the disk of Redis.
+/// Events received and not settled. They cost about 40 bytes each, so this bounds some ten
+/// megabytes; at 80,000 events/s it is three seconds of waiting for the disk of Redis.
 const OUTSTANDING_EVENTS_MAX: u64 = 262_144;
 /// Full batches that wait for their turn; a read of the socket may fill a few beyond.
 const WAITING_BATCHES_MAX: usize = 4;
@@ -225,7 +227,8 @@ impl Line {
             transaction.commit_lsn
         ))
         .hint(
-            "everything before it is published. Correct what writes such rows; to step over this one, \
+            "everything before it is published. Correct what writes such rows; to step over \
+             this one, \
              advance the slot behind its commit with pg_replication_slot_advance",
         )
     }
@@ -260,8 +263,8 @@ impl Line {
         self.progress.keepalive(wal_end);
     }
 
-    /// What to do now, one thing at a time. Batches that are not full only leave when `flush` is set: when
-    /// nothing more is at hand to fill them.
+    /// What to do now, one thing at a time. Batches that are not full only leave when `flush` is
+    /// set: when nothing more is at hand to fill them.
     pub fn next_action(&mut self, flush: bool) -> Option<Action> {
         if let Some((stream, name, checkpoint_key)) = self.streams.next_unopened() {
             return Some(Action::Open { stream, name, checkpoint_key });

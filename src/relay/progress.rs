@@ -1,10 +1,12 @@
-//! Where the line stands: received >= published >= settled >= confirmed, always. The one place a position moves.
+//! Where the line stands: received >= published >= settled >= confirmed, always. The one place a
+//! position moves.
 //!
-//! In: begin, event, commit, keepalive; and the receipts of batches. Out: the position that the slot may
-//! be told. A transaction counts as published (settled) when all its events are, and a position rises
-//! only over a contiguous prefix of such transactions. The types make the wrong order impossible to write:
-//! [`Pending`] becomes [`Published`] becomes nothing, neither can be copied, and only their consumption
-//! moves a position. No I/O, no clock.
+//! In: begin, event, commit, keepalive; and the receipts of batches. Out: the position that the
+//! slot may be told. A transaction counts as published (settled) when all its events are, and a
+//! position rises only over a contiguous prefix of such transactions. The types make the wrong
+//! order impossible to write:
+//! [`Pending`] becomes [`Published`] becomes nothing, neither can be copied, and only their
+//! consumption moves a position. No I/O, no clock.
 
 use std::collections::VecDeque;
 
@@ -361,9 +363,12 @@ mod tests {
     }
 
     proptest! {
-        /// Batches span transactions and are answered in any order; the model keeps each event apart.
+        /// Batches span transactions and are answered in any order; the model keeps each event
+        /// apart.
         #[test]
-        fn nothing_is_confirmed_that_is_not_settled(steps in prop::collection::vec(step(), 1..200)) {
+        fn nothing_is_confirmed_that_is_not_settled(
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
             let mut progress = Progress::new(lsn(1));
             let mut clock = 1;
             let mut open: Vec<(Pending, Vec<Lsn>)> = Vec::new();
@@ -399,9 +404,9 @@ mod tests {
                 }
                 let confirmed = progress.confirm();
                 let oldest = |left: &mut dyn Iterator<Item = &Lsn>| left.min().copied();
-                let unsettled = oldest(
-                    &mut open.iter().flat_map(|(_, e)| e).chain(published.iter().flat_map(|(_, e)| e)),
-                );
+                let waiting = published.iter().flat_map(|(_, ends)| ends);
+                let unsettled =
+                    oldest(&mut open.iter().flat_map(|(_, ends)| ends).chain(waiting));
                 if let Some(oldest) = unsettled {
                     prop_assert!(confirmed < oldest);
                 } else {

@@ -1,8 +1,8 @@
 //! The relay: brings the line up, and brings it up again whenever it ends.
 //!
-//! In: settings, the wish to stop. Out: a drained end, or the error that somebody must mend. It must stay true
-//! that an outage of either server ends in another try, for ever, and that a line begins with
-//! START_REPLICATION, never with a reconnect to Redis alone.
+//! In: settings, the wish to stop. Out: a drained end, or the error that somebody must mend. It
+//! must stay true that an outage of either server ends in another try, for ever, and that a line
+//! begins with START_REPLICATION, never with a reconnect to Redis alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,11 +78,17 @@ async fn line(context: &Context, shutdown: &mut Shutdown, is_first: &mut bool) -
             context.status.metrics.redis_outages.inc();
             context.status.failed(&Error::transient(format!("Redis takes no writes: {failure}")));
             if shutdown.is_requested() {
-                tracing::warn!(error = %failure, "stopped while Redis is away: the slot sends the rest again");
+                tracing::warn!(
+                    error = %failure,
+                    "stopped while Redis is away: the slot sends the rest again"
+                );
                 return Ok(Next::Stop);
             }
             context.status.enter(State::Holding);
-            tracing::warn!(error = %failure, "holding: Redis takes no writes; the slot keeps what comes");
+            tracing::warn!(
+                error = %failure,
+                "holding: Redis takes no writes; the slot keeps what comes"
+            );
             hold::wait(context, *held, shutdown).await?;
             Ok(if shutdown.is_requested() { Next::Stop } else { Next::Again })
         }

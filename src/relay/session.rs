@@ -1,9 +1,10 @@
 //! One line from START_REPLICATION to its end: the one `select!`.
 //!
-//! In: frames, replies of Redis, marks done, time, the wish to stop. Out: batches, marks, status updates; and
-//! at last how it ended. It must stay true that a reader without room stops reading yet goes on telling the
-//! server where it stands, that events are sent in order, and that whatever breaks ends the session: what
-//! was not confirmed is sent again by the slot, and what Redis has already is skipped by the script.
+//! In: frames, replies of Redis, marks done, time, the wish to stop. Out: batches, marks, status
+//! updates; and at last how it ended. It must stay true that a reader without room stops reading
+//! yet goes on telling the server where it stands, that events are sent in order, and that whatever
+//! breaks ends the session: what was not confirmed is sent again by the slot, and what Redis has
+//! already is skipped by the script.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -180,8 +181,9 @@ impl Session {
         Ok(false)
     }
 
-    /// Sends what may leave. Each call to Redis is polled once as soon as it is made, so that the order of
-    /// the calls is the order on the wire; what comes back at once is taken care of at once.
+    /// Sends what may leave. Each call to Redis is polled once as soon as it is made, so that the
+    /// order of the calls is the order on the wire; what comes back at once is taken care of at
+    /// once.
     async fn send_out(&mut self, flush: bool) -> Result<Option<Failure>> {
         while let Some(action) = self.line.next_action(flush) {
             let sink = self.sink.clone();
@@ -215,11 +217,14 @@ impl Session {
         let is_open = matches!(self.intake, Intake::Open);
         let may_read = is_open && self.line.has_room();
         let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
-        // To finish comes before to begin: the wish to stop, then replies and marks, then time, then new WAL.
+        // To finish comes before to begin: the wish to stop, then replies and marks, then time,
+        // then new WAL.
         tokio::select! {
             biased;
             () = shutdown.requested(), if is_open => Event::Stop,
-            Some(landed) = self.flights.next(), if !self.flights.is_empty() => Event::Landed(landed),
+            Some(landed) = self.flights.next(), if !self.flights.is_empty() => {
+                Event::Landed(landed)
+            }
             (marker, job, marked) = busy(&mut self.marking), if is_marking => {
                 Event::Marked(marker, job, marked)
             }
@@ -282,7 +287,8 @@ impl Session {
         classify(failure, doing).map(Some)
     }
 
-    /// Hands durable batches to the marker, or counts them as settled when rows are kept as they are.
+    /// Hands durable batches to the marker, or counts them as settled when rows are kept as they
+    /// are.
     fn settle(&mut self) {
         let marker = match self.marking.take() {
             Some(Marking::Idle(marker)) => marker,
@@ -319,7 +325,8 @@ impl Session {
             return;
         }
         self.next_feedback = now + self.feedback_interval;
-        // The reply to our own status update is what moves a quiet slot: keepalives alone may never come.
+        // The reply to our own status update is what moves a quiet slot: keepalives alone may never
+        // come.
         self.tell_server(true);
         if self.flights.is_empty() {
             let sink = self.sink.clone();

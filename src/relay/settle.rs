@@ -1,9 +1,9 @@
 //! The way from "in Redis" to "settled": durable there, and its row marked here.
 //!
-//! In: published batches. Out: their receipts, once the entries are durable by the configured level and
-//! the rows are marked (or deleted, or left alone). It must stay true that a row is marked only when its
-//! entry is durable, so that `published = true` can be believed, and that a row that is not visible yet is
-//! waited for: the WAL tells of a commit before other sessions see it.
+//! In: published batches. Out: their receipts, once the entries are durable by the configured level
+//! and the rows are marked (or deleted, or left alone). It must stay true that a row is marked only
+//! when its entry is durable, so that `published = true` can be believed, and that a row that is
+//! not visible yet is waited for: the WAL tells of a commit before other sessions see it.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! Getting a line going: connect, check, create what is missing, take the slot.
 //!
-//! In: settings. Out: [`Start`], everything a line stands on, with START_REPLICATION done. It must stay true
-//! that each precondition is checked here, with an error that names the object and the next step, before
-//! anything is published; and that what may change while we are away is read again at every start.
+//! In: settings. Out: [`Start`], everything a line stands on, with START_REPLICATION done. It must
+//! stay true that each precondition is checked here, with an error that names the object and the
+//! next step, before anything is published; and that what may change while we are away is read
+//! again at every start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,11 @@ use crate::telemetry::{Endpoints, State, Status};
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const COUNT_UNPUBLISHED: &str = include_str!("../../sql/queries/count_unpublished.sql");
 
-/// How often a standby looks whether the slot is free: well inside the second or two in which it is to lead.
+/// How often a standby looks whether the slot is free: well inside the second or two in which it is
+/// to lead.
 const STANDBY_POLL: Duration = Duration::from_millis(500);
-/// A frame carries one row of the WAL: an event with its column names and PostgreSQL's own bytes, and other columns.
+/// A frame carries one row of the WAL: an event with its column names and PostgreSQL's own bytes,
+/// and other columns.
 const FRAME_SLACK_BYTES: usize = 64 * 1024 * 1024;
 /// Status updates leave at least this many times within wal_sender_timeout.
 const FEEDBACK_PER_TIMEOUT: u32 = 4;
@@ -191,8 +194,8 @@ impl Context {
         {
             tracing::warn!(
                 policy,
-                "Redis throws any key away when its memory is full, streams too: set maxmemory-policy \
-                 noeviction"
+                "Redis throws any key away when its memory is full, streams too: set \
+                 maxmemory-policy noeviction"
             );
         }
         Ok((sink, durable, format!("{} at {label}", facts.version)))

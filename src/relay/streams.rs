@@ -1,9 +1,9 @@
 //! The streams of a line: which batch each is filling, and where its chain stands.
 //!
-//! In: envelopes and their positions, by stream name. Out: batches, first in first out within a stream,
-//! streams taking turns. It must stay true that a stream's batches leave in order, each following the last
-//! position of the one before, and that the number of streams remembered is bounded: an idle one is
-//! forgotten and taken over again when it is met again. Pure.
+//! In: envelopes and their positions, by stream name. Out: batches, first in first out within a
+//! stream, streams taking turns. It must stay true that a stream's batches leave in order, each
+//! following the last position of the one before, and that the number of streams remembered is
+//! bounded: an idle one is forgotten and taken over again when it is met again. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -197,8 +197,8 @@ impl Streams {
         }
     }
 
-    /// The next batch that may leave: of an open stream with fewer than `in_flight_max` batches in flight,
-    /// full, or not the last of its stream, or any with `flush`.
+    /// The next batch that may leave: of an open stream with fewer than `in_flight_max` batches in
+    /// flight, full, or not the last of its stream, or any with `flush`.
     pub fn next_ready(&mut self, limits: &Limits, flush: bool) -> Option<Ready> {
         for _ in 0..self.waiting.len() {
             let number = self.waiting.pop_front()?;

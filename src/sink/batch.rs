@@ -1,9 +1,9 @@
-//! A batch: envelopes of one stream on their way into one script call. The only file that knows field names
-//! (with `publish.lua`, which adds them to the values).
+//! A batch: envelopes of one stream on their way into one script call. The only file that knows
+//! field names (with `publish.lua`, which adds them to the values).
 //!
-//! In: envelopes in the order of their positions. Out: a command whose arguments were written once and
-//! are never copied by us again. What the script needs of the batch itself (epoch, chain) comes last,
-//! because it may be known only after the first events were added.
+//! In: envelopes in the order of their positions. Out: a command whose arguments were written once
+//! and are never copied by us again. What the script needs of the batch itself (epoch, chain) comes
+//! last, because it may be known only after the first events were added.
 
 use redis::Cmd;
 
@@ -82,8 +82,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch in the layout that `first` needs: a call of the script `sha` on its two keys. `hint` is
-    /// what it may come to hold, by the size of the one before it.
+    /// An empty batch in the layout that `first` needs: a call of the script `sha` on its two keys.
+    /// `hint` is what it may come to hold, by the size of the one before it.
     #[must_use]
     pub fn new(sha: &str, keys: (&str, &str), first: &Envelope<'_>, hint: Hint) -> Self {
         let layout = match hint.format {

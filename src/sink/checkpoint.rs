@@ -1,8 +1,10 @@
 //! The checkpoint of a stream: where it is kept and what it says.
 //!
-//! One hash per stream and source, in the stream's own hash slot, so that one script may change both
-//! in a Redis Cluster (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>).
-//! `source` names the slot and the PostgreSQL system identifier: another slot has its own checkpoint.
+//! One hash per stream and source, in the stream's own hash slot, so that one script may change
+//! both in a Redis Cluster
+//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>).
+//! `source` names the slot and the PostgreSQL system identifier: another slot has its own
+//! checkpoint.
 
 use crate::lsn::Position;
 

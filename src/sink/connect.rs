@@ -1,8 +1,9 @@
 //! A connection to Redis, and the facts about the server that the line hangs on.
 //!
-//! In: redis_url. Out: a [`Sink`] with the script loaded, and [`Facts`]. The facts are read at every
-//! connect, not assumed. There is no reconnecting in here: a broken or timed-out connection may have lost
-//! a batch in the middle of the chain, so the caller throws the sink away and restarts the line.
+//! In: redis_url. Out: a [`Sink`] with the script loaded, and [`Facts`]. The facts are read at
+//! every connect, not assumed. There is no reconnecting in here: a broken or timed-out connection
+//! may have lost a batch in the middle of the chain, so the caller throws the sink away and
+//! restarts the line.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use crate::config::Durability;
 use crate::error::{Error, Result};
 
 const PUBLISH: &str = include_str!("publish.lua");
-/// `appendfsync everysec` may be late by a second when the disk is busy, so two bound what a crash can
-/// lose (<https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/#how-durable-is-the-append-only-file>).
+/// `appendfsync everysec` may be late by a second when the disk is busy, so two bound what a crash
+/// can lose
+/// (<https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/#how-durable-is-the-append-only-file>).
 const EVERYSEC_WORST: Duration = Duration::from_secs(2);
 
 /// When an entry is safe after Redis answered.
@@ -53,10 +55,12 @@ impl Facts {
         }
         if self.aof_enabled == Some(false) {
             return Err(Error::definite(
-                "durability = fsync, but Redis keeps no append-only file (appendonly no): a crash of \
-                 Redis would lose entries that were confirmed",
+                "durability = fsync, but Redis keeps no append-only file (appendonly no): a \
+                 crash of Redis would lose entries that were confirmed",
             )
-            .hint("set appendonly yes in Redis, or durability = memory if losing them is acceptable"));
+            .hint(
+                "set appendonly yes in Redis, or durability = memory if losing them is acceptable",
+            ));
         }
         Ok(match self.appendfsync.as_deref() {
             Some("always") => Durable::AtOnce,

@@ -1,7 +1,7 @@
 //! The entry as one JSON text: formats `json` and `cloudevents`.
 //!
-//! In: an envelope. Out: bytes in a buffer that is used again for the next. The payload is pasted in as it
-//! is: it is valid JSON already, and parsing it would cost large numbers their digits.
+//! In: an envelope. Out: bytes in a buffer that is used again for the next. The payload is pasted
+//! in as it is: it is valid JSON already, and parsing it would cost large numbers their digits.
 
 use serde_json::to_writer;
 
@@ -77,7 +77,8 @@ impl EntryWriter {
     }
 
     fn member(&mut self, before: &str, name: &str, value: &[u8]) {
-        // CloudEvents forbids empty attributes: what is empty is left out, except the required ones.
+        // CloudEvents forbids empty attributes: what is empty is left out, except the required
+        // ones.
         let is_optional = self.format == EntryFormat::Cloudevents && before == ",";
         if is_optional && value.is_empty() && !matches!(name, "id" | "source" | "type") {
             return;

@@ -1,8 +1,9 @@
 //! What an error reply of Redis means: the one place that decides.
 //!
 //! In: an error of the client, or the text of a refused XADD. Out: [`Failure`]. The table is
-//! DESIGN's: an outage is waited for and burns nothing, a fence or a gap restarts the line, a refused
-//! event is that event's own affair. An unknown error is an outage: to wait and to say so loses nothing.
+//! DESIGN's: an outage is waited for and burns nothing, a fence or a gap restarts the line, a
+//! refused event is that event's own affair. An unknown error is an outage: to wait and to say so
+//! loses nothing.
 
 use std::fmt;
 
@@ -94,7 +95,8 @@ fn verdict(code: &str) -> Verdict {
         "FENCED" => Verdict::Fenced,
         "WRONGTYPE" => Verdict::Rejected,
         "NOPERM" | "CROSSSLOT" | "MOVED" | "ASK" | "WRONGPASS" => Verdict::Definite,
-        // LOADING, READONLY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, OOM, MISCONF, NOREPLICAS, BUSY, NOAUTH.
+        // LOADING, READONLY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, OOM, MISCONF, NOREPLICAS, BUSY,
+        // NOAUTH.
         _ => Verdict::Outage,
     }
 }

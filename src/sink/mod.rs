@@ -1,8 +1,8 @@
 //! Room 4, delivery: everything that knows Redis, and of the rest only the envelope.
 //!
-//! In: envelopes with their positions. Out: entries in their streams, each once. It must stay true that
-//! entries and checkpoint change in one atomic step (`publish.lua`), that only `batch.rs` knows field
-//! names, and that a connection that broke or timed out is never used again.
+//! In: envelopes with their positions. Out: entries in their streams, each once. It must stay true
+//! that entries and checkpoint change in one atomic step (`publish.lua`), that only `batch.rs`
+//! knows field names, and that a connection that broke or timed out is never used again.
 
 mod batch;
 mod checkpoint;

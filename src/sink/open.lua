@@ -1,12 +1,13 @@
--- Takes a stream over: raises the epoch of its checkpoint, so that no earlier leader can write again, and
--- says where the stream stands.
+-- Takes a stream over: raises the epoch of its checkpoint, so that no earlier leader can write
+-- again, and says where the stream stands.
 --
 -- KEYS  stream, checkpoint
 -- ARGV  timeline
 -- Reply {epoch, position or '', event_id or '', timeline of the last leader or ''}
 --
--- The epoch is a counter that also never falls behind the clock of this server in milliseconds: a Redis
--- that came back with older data must not hand out an epoch that a sleeping leader still holds.
+-- The epoch is a counter that also never falls behind the clock of this server in milliseconds: a
+-- Redis that came back with older data must not hand out an epoch that a sleeping leader still
+-- holds.
 local checkpoint = KEYS[2]
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'stream' then

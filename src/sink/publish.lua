@@ -2,14 +2,17 @@
 --
 -- KEYS  stream, checkpoint (a hash: epoch, position, event_id, timeline)
 -- ARGV  the events, each `stride` values: its position, then its field values;
---       then six of the batch: format, stride, epoch, position it follows, id of its last event, maxlen (0: no trimming)
--- Reply {entries added, events that were there already}, and where one was refused {.., .., error text}:
---       then all before it are in the stream and in the checkpoint, and it and all behind it are not.
--- Errors FENCED: a newer leader has raised the epoch. GAP: the checkpoint is not where this batch follows.
---       Nothing was written. A lower epoch than ours is a gap as well: Redis came back with older data.
+--       then six of the batch: format, stride, epoch, position it follows, id of its
+--       last event, maxlen (0: no trimming)
+-- Reply {entries added, events that were there already}, and where one was refused
+--       {.., .., error text}: then all before it are in the stream and in the checkpoint, and it
+--       and all behind it are not.
+-- Errors FENCED: a newer leader has raised the epoch. GAP: the checkpoint is not where this batch
+--       follows. Nothing was written. A lower epoch than ours is a gap as well: Redis came back
+--       with older data.
 --
--- Positions are fixed-width text, so comparing strings compares positions. Only the field values travel;
--- the field names live here.
+-- Positions are fixed-width text, so comparing strings compares positions. Only the field values
+-- travel; the field names live here.
 local stream, checkpoint = KEYS[1], KEYS[2]
 local last = #ARGV
 local format, stride = ARGV[last - 5], tonumber(ARGV[last - 4])
@@ -79,7 +82,8 @@ end
 
 if written then
   local id = argv[last - 1]
-  -- Of a batch cut short the last event is not the one named; its id is its first value, or unknown.
+  -- Of a batch cut short the last event is not the one named; its id is its first value, or
+  -- unknown.
   if refusal then id = format == 'data' and '' or argv[written + 1] end
   redis.call('HSET', checkpoint, 'position', argv[written], 'event_id', id)
   local maxlen = argv[last]

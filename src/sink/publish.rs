@@ -1,7 +1,7 @@
 //! The two script calls of the line: take a stream over, and publish a batch to it.
 //!
-//! In: a connection and a sealed batch. Out: what was written, or why nothing was. It must stay true that
-//! a reply is classified by `failure.rs` and by nothing else.
+//! In: a connection and a sealed batch. Out: what was written, or why nothing was. It must stay
+//! true that a reply is classified by `failure.rs` and by nothing else.
 
 use redis::{Cmd, Value};
 

@@ -1,7 +1,7 @@
 //! The pages: /livez, /readyz, /status and /metrics; and asking another walrelay for one.
 //!
-//! In: [`Status`]. Out: HTTP/1.1. Everything is read-only and answered from memory, so a page never waits
-//! for a server. Loopback unless told otherwise; there is nothing secret on them.
+//! In: [`Status`]. Out: HTTP/1.1. Everything is read-only and answered from memory, so a page never
+//! waits for a server. Loopback unless told otherwise; there is nothing secret on them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// An answer longer than this is not one of ours.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-const INDEX: &str = "walrelay\n\n/livez    is the process alive\n/readyz   does it stream, or stand by\n\
+const INDEX: &str = "walrelay\n\n/livez    is the process alive\n\
+                     /readyz   does it stream, or stand by\n\
                      /status   everything it knows, JSON\n/metrics  the numbers, OpenMetrics\n";
 
 /// Binds `address` and serves the pages until the process ends.
@@ -64,8 +65,8 @@ async fn metrics(Shared(status): Shared<Arc<Status>>) -> Response {
     ([(header::CONTENT_TYPE, OPENMETRICS)], status.metrics.page(&status)).into_response()
 }
 
-/// Asks the walrelay at `address` for a page: status code and body. For `walrelay health`, which runs in
-/// containers that have no curl.
+/// Asks the walrelay at `address` for a page: status code and body. For `walrelay health`, which
+/// runs in containers that have no curl.
 pub async fn ask(address: SocketAddr, path: &str, timeout: Duration) -> Result<(u16, String)> {
     let failed = || Error::definite(format!("no answer from walrelay at http://{address}{path}"));
     let asking = async {

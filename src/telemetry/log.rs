@@ -1,6 +1,7 @@
 //! Logs on stderr: text on a terminal, one JSON object a line otherwise.
 //!
-//! In: the settings. Out: a subscriber for the whole process. The libraries underneath speak only from
+//! In: the settings. Out: a subscriber for the whole process. The libraries underneath speak only
+//! from
 //! `warn` up: what they have to say at `info` is theirs, not the operator's.
 
 use std::io::{IsTerminal, stderr};
@@ -10,7 +11,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Starts logging. Only the first call in a process has an effect. Says whether lines are text for people.
+/// Starts logging. Only the first call in a process has an effect. Says whether lines are text for
+/// people.
 pub fn start(format: LogFormat, level: LogLevel) -> bool {
     let is_terminal = stderr().is_terminal();
     let is_text = match format {

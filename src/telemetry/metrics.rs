@@ -1,7 +1,7 @@
 //! Every number that /metrics shows: its name, unit, labels and help text.
 //!
-//! In: increments from the line; gauges are read from [`Status`] when somebody asks. Out: OpenMetrics text.
-//! The handles live in one struct: there is no global registry.
+//! In: increments from the line; gauges are read from [`Status`] when somebody asks. Out:
+//! OpenMetrics text. The handles live in one struct: there is no global registry.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -90,7 +90,8 @@ impl Metrics {
         }
         register_gauges(&mut registry, status);
         let mut text = String::new();
-        // Writing into memory fails only when a metric cannot format itself; none of ours is custom.
+        // Writing into memory fails only when a metric cannot format itself; none of ours is
+        // custom.
         if encode(&mut text, &registry).is_err() {
             text.clear();
         }

@@ -1,8 +1,8 @@
 //! What the operator sees: logs, numbers, and the pages that show them.
 //!
-//! In: facts from the line, stored as they change. Out: text on stderr, /livez, /readyz, /status and
-//! /metrics. It must stay true that nothing here waits for a server, and that no payload and no secret
-//! comes in.
+//! In: facts from the line, stored as they change. Out: text on stderr, /livez, /readyz, /status
+//! and /metrics. It must stay true that nothing here waits for a server, and that no payload and no
+//! secret comes in.
 
 mod http;
 mod log;

@@ -1,4 +1,5 @@
-//! The one place where the running relay's state is kept for people: shared, small, and cheap to write.
+//! The one place where the running relay's state is kept for people: shared, small, and cheap to
+//! write.
 //!
 //! In: state changes, positions and counts from the line. Out: a JSON document for /status, and the
 //! numbers that /metrics shows. Writing is a few atomic stores; only a state change takes a lock.
@@ -117,7 +118,8 @@ pub struct Status {
     settled: AtomicU64,
     confirmed: AtomicU64,
     outstanding: AtomicU64,
-    /// Unix microseconds: all committed before is published, as far as is known; 0 when nothing waits.
+    /// Unix microseconds: all committed before is published, as far as is known; 0 when nothing
+    /// waits.
     behind_since: AtomicU64,
     /// What is counted.
     pub metrics: Metrics,
@@ -200,7 +202,8 @@ impl Status {
         self.behind_since.store(0, Ordering::Relaxed);
     }
 
-    /// Events wait; the newest that went out was committed at `commit_time` (PostgreSQL's microseconds).
+    /// Events wait; the newest that went out was committed at `commit_time` (PostgreSQL's
+    /// microseconds).
     pub fn published_up_to(&self, commit_time: i64) {
         let unix = commit_time.saturating_add(POSTGRES_EPOCH_MICROS);
         self.behind_since.store(u64::try_from(unix).unwrap_or(1), Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! Real servers and a real relay, for tests, benches and the demo.
 //!
 //! In: which servers to start and how. Out: handles that stop, kill, freeze and restart them on the
-//! same port and data. It must stay true that nothing outlives the process that started it, not even
-//! when that one is killed with SIGKILL, and that logs are printed only when something failed.
+//! same port and data. It must stay true that nothing outlives the process that started it, not
+//! even when that one is killed with SIGKILL, and that logs are printed only when something failed.
 //! Not here: what the relay promises (`tests/promises`).
 #![allow(
     dead_code,
@@ -10,7 +10,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "shared by several crates, none of which uses all of it; a failure here is a failed test"
+    reason = "shared by several crates, none of which uses all; a failure here is a failed test"
 )]
 
 pub mod consumer;

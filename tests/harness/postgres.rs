@@ -1,8 +1,9 @@
 //! A PostgreSQL server of one's own.
 //!
-//! In: settings. Out: a server on loopback and on a socket, with logical decoding and SCRAM, that can
-//! be stopped, killed, frozen and started again on the same port and data. `initdb` runs once per
-//! version and is copied. It must stay true that it never runs as root and leaves nothing behind.
+//! In: settings. Out: a server on loopback and on a socket, with logical decoding and SCRAM, that
+//! can be stopped, killed, frozen and started again on the same port and data. `initdb` runs once
+//! per version and is copied. It must stay true that it never runs as root and leaves nothing
+//! behind.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;

@@ -1,7 +1,8 @@
 //! A Redis server of one's own.
 //!
 //! In: settings. Out: a server on loopback with an append-only file, that can be stopped, killed,
-//! frozen and started again on the same port and data. It must stay true that it leaves nothing behind.
+//! frozen and started again on the same port and data. It must stay true that it leaves nothing
+//! behind.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,7 +1,8 @@
 //! The relay as its users run it: the binary, its environment, its signals, its HTTP port.
 //!
-//! In: settings by name. Out: a finished run with its output, or a running process that can be asked,
-//! signalled and killed. It must stay true that nothing but the named settings reaches the process.
+//! In: settings by name. Out: a finished run with its output, or a running process that can be
+//! asked, signalled and killed. It must stay true that nothing but the named settings reaches the
+//! process.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;

@@ -14,9 +14,9 @@ pub const PAUSE: Duration = Duration::from_millis(20);
 /// For what should take a second or two, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Below Linux's ephemeral range, on purpose: a client that tries a dead port of that range again and
-/// again is one day given the same port as its own source and connects to itself; and the port of a
-/// stopped server could be lent to somebody else before it is started again.
+/// Below Linux's ephemeral range, on purpose: a client that tries a dead port of that range again
+/// and again is one day given the same port as its own source and connects to itself; and the port
+/// of a stopped server could be lent to somebody else before it is started again.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// Asks until the answer is `Some`; panics after `within`, saying what was awaited.

@@ -105,8 +105,8 @@ pub async fn insert_many(client: &Client, from: i64, to: i64) -> Result<(), toki
     client.execute(query, &[&from, &to]).await.map(drop)
 }
 
-/// Writes the rows `1..=total`, so many in each transaction, by one writer that outlives the server:
-/// a transaction that failed is written again, with other event ids.
+/// Writes the rows `1..=total`, so many in each transaction, by one writer that outlives the
+/// server: a transaction that failed is written again, with other event ids.
 pub async fn write_through(url: String, total: i64, each: i64) {
     let mut client = postgres::client(&url).await;
     let mut from = 1;

@@ -14,7 +14,8 @@ async fn full_row(client: &Client) -> tokio_postgres::Row {
     let query = "INSERT INTO identity.outbox (event_type, aggregate_type, aggregate_id, payload,
                     tenant_id, correlation_id, traceparent, schema_version)
                  VALUES ('UserCreated', 'account', gen_random_uuid(), '{\"b\": 1, \"a\": [1.50]}',
-                    $1::text::uuid, 'request-7', '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', '3')
+                    $1::text::uuid, 'request-7',
+                    '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', '3')
                  RETURNING event_id::text, aggregate_id::text, payload::text,
                     to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US') AS at";
     client.query_one(query, &[&TENANT]).await.unwrap()
@@ -110,8 +111,10 @@ async fn the_tenant_is_the_columns_else_the_payloads_else_nil() {
     let world = World::new().await;
     let client = world.postgres.client().await;
     let query = "INSERT INTO identity.outbox (event_type, aggregate_id, tenant_id, payload) VALUES
-        ('A', gen_random_uuid(), '7f3c0f4e-5a57-4b1e-9f0a-3c1f6f1d2a10', '{\"tenant_id\": \"other\"}'),
-        ('B', gen_random_uuid(), NULL, '{\"x\": {\"tenant_id\": \"inner\"}, \"tenant_id\": \"outer\"}'),
+        ('A', gen_random_uuid(), '7f3c0f4e-5a57-4b1e-9f0a-3c1f6f1d2a10',
+            '{\"tenant_id\": \"other\"}'),
+        ('B', gen_random_uuid(), NULL,
+            '{\"x\": {\"tenant_id\": \"inner\"}, \"tenant_id\": \"outer\"}'),
         ('C', gen_random_uuid(), NULL, '{\"x\": {\"tenant_id\": \"inner\"}}'),
         ('D', gen_random_uuid(), NULL, '{\"tenant_id\": null}')";
     client.batch_execute(query).await.unwrap();
@@ -152,7 +155,8 @@ async fn payload_bytes_are_what_postgres_prints() {
     let payloads = [
         r#"{"emoji": "🦀 né à Zürich — 東京", "flag": "🏳️‍🌈"}"#,
         r#"{"escaped": "tab\t newline\n quote\" backslash\\ bell\u0007 delete\u007f"}"#,
-        r#"{"big": 123456789012345678901234567890, "exact": 0.1000, "tiny": 1e-400, "max": 18446744073709551616}"#,
+        r#"{"big": 123456789012345678901234567890, "exact": 0.1000}"#,
+        r#"{"tiny": 1e-400, "max": 18446744073709551616}"#,
         r#"{"z": 1, "a": 2, "key with \"quotes\"": [null, true, false, {}, []]}"#,
         "[1, 2, 3]",
         "\"a string\"",

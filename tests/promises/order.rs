@@ -9,7 +9,8 @@ use crate::harness::world::{World, count, insert, insert_many};
 const WRITERS: i64 = 8;
 const TRANSACTIONS: i64 = 200;
 
-/// One writer: commits, rolls back, and rolls back to savepoints; `n` rises with each row it writes.
+/// One writer: commits, rolls back, and rolls back to savepoints; `n` rises with each row it
+/// writes.
 async fn write(url: String, writer: i64) {
     let mut client = postgres::client(&url).await;
     let aggregate = format!("00000000-0000-0000-0000-{writer:012}");

@@ -145,8 +145,10 @@ async fn a_partitioned_outbox_is_published_through_its_root() {
              aggregate_id uuid NOT NULL, payload jsonb NOT NULL,
              created_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (id, created_at))
              PARTITION BY RANGE (created_at);
-         CREATE TABLE app.events_old PARTITION OF app.events FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
-         CREATE TABLE app.events_new PARTITION OF app.events FOR VALUES FROM ('2020-01-01') TO (MAXVALUE)",
+         CREATE TABLE app.events_old PARTITION OF app.events
+             FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+         CREATE TABLE app.events_new PARTITION OF app.events
+             FOR VALUES FROM ('2020-01-01') TO (MAXVALUE)",
     )
     .await;
     let settings = world.settings.clone().with("outbox_table", "app.events");
