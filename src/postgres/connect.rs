@@ -22,6 +22,8 @@ use super::wire::{Duplex, Login, Wire};
 use crate::config::{DatabaseUrl, SslMode};
 use crate::error::{Error, Result};
 
+const IS_STANDBY: &str = include_str!("../../sql/queries/is_standby.sql");
+
 /// The name that our connections carry in pg_stat_activity and pg_stat_replication.
 pub const APPLICATION_NAME: &str = "walrelay";
 
@@ -148,7 +150,7 @@ impl Target {
             return Ok(());
         }
         let doing = "cannot ask the server whether it is a standby";
-        let rows = wire.query("SELECT pg_catalog.pg_is_in_recovery()", doing).await?;
+        let rows = wire.query(IS_STANDBY, doing).await?;
         match rows.first().and_then(|row| row.first()?.as_deref()) {
             Some("t") => Err(Error::transient("the server is a standby")),
             _ => Ok(()),

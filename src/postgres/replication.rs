@@ -17,6 +17,8 @@ use super::wire::{Raw, Wire};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
+const WAL_SENDER_TIMEOUT: &str = include_str!("../../sql/queries/wal_sender_timeout.sql");
+
 /// CopyBothResponse, which postgres-protocol does not know.
 const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 /// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
@@ -78,9 +80,7 @@ impl Replication {
     /// `wal_sender_timeout` as it holds for this connection; `None` when it is off.
     pub async fn wal_sender_timeout(&mut self) -> Result<Option<Duration>> {
         let doing = "cannot read wal_sender_timeout";
-        // SHOW prints units; the setting's own number is in milliseconds.
-        let sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
-        let rows = self.wire.query(sql, doing).await?;
+        let rows = self.wire.query(WAL_SENDER_TIMEOUT, doing).await?;
         let milliseconds = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
         let milliseconds: u64 =
             milliseconds.ok_or_else(|| Error::transient(format!("{doing}: no answer")))?;

@@ -273,7 +273,7 @@ fn as_owner(program: &Path) -> Command {
     command
 }
 
-fn give_away(path: &Path) {
+pub fn give_away(path: &Path) {
     if let Some((uid, gid)) = owner() {
         chown(path, Some(uid), Some(gid)).expect("chown");
     }

@@ -17,5 +17,6 @@ mod network;
 mod operator;
 mod order;
 mod schema;
+mod security;
 mod settle;
 mod slot;

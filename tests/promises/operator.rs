@@ -59,22 +59,6 @@ async fn a_role_without_replication_is_told_which_attribute_it_lacks() {
 }
 
 #[tokio::test]
-async fn the_role_that_setup_makes_is_enough_to_run() {
-    let world = World::new().await;
-    let client = world.postgres.client().await;
-    let with_role = world.settings.clone().with_arguments(&["--role", "relay"]);
-    with_role.setup().await;
-    run(&client, &format!("ALTER ROLE relay PASSWORD '{PASSWORD}'")).await;
-    let settings = world.settings.clone();
-    let settings = settings.with("database_url", &world.postgres.url_of("relay", PASSWORD));
-    let mut relay = settings.start_ready().await;
-    insert_many(&client, 1, 100).await.unwrap();
-    world.assert_all_published().await;
-    world.until_marked().await;
-    relay.drain().await;
-}
-
-#[tokio::test]
 async fn a_role_that_may_not_mark_is_told_before_anything_is_published() {
     let world = World::new().await;
     let client = world.postgres.client().await;
@@ -294,28 +278,6 @@ async fn a_settings_file_is_read_and_its_mistakes_are_placed() {
     assert_refused(&settings, 2, &["relay.toml"]).await;
     std::fs::remove_file(&file).unwrap();
     assert_refused(&settings, 2, &["relay.toml"]).await;
-}
-
-#[tokio::test]
-async fn a_secret_can_come_from_a_file_and_is_never_printed() {
-    let world = World::new().await;
-    let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("url");
-    std::fs::write(&file, format!("{}\n", world.postgres.url())).unwrap();
-    let settings = world.settings.clone().without("database_url");
-    let settings = settings.with_variable("RELAY_DATABASE_URL_FILE", file.to_str().unwrap());
-    for subcommand in ["config", "setup"] {
-        let done = settings.finish(subcommand).await;
-        assert_eq!(done.code, Some(0), "{}", done.output);
-        assert!(!done.output.contains(PASSWORD), "{}", done.output);
-    }
-    let mut relay = settings.clone().with("log_level", "trace").start_ready().await;
-    insert(&world.postgres.client().await, 1).await.unwrap();
-    world.assert_all_published().await;
-    let status = relay.status().await.to_string();
-    relay.drain().await;
-    assert!(!relay.output().contains(PASSWORD), "the log tells the password");
-    assert!(!status.contains(PASSWORD), "{status}");
 }
 
 #[tokio::test]
