@@ -12,7 +12,9 @@ pub mod quote;
 mod replication;
 mod server;
 mod slot;
+mod standing;
 mod tls;
+mod walsender;
 mod wire;
 
 pub use connect::Target;
@@ -20,6 +22,8 @@ pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
 pub use publication::{
     create as create_publication, create_sql as create_publication_sql, find as find_publication,
 };
-pub use replication::{Frame, Replication, Standing};
+pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, missing_replication_right};
 pub use slot::{Slot, create as create_slot, create_sql as create_slot_sql, find as find_slot};
+pub use standing::Standing;
+pub use walsender::{Walsender, walsender};

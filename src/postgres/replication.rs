@@ -13,7 +13,7 @@ use postgres_protocol::message::{backend, frontend};
 
 use super::failure::{ServerError, from_io};
 use super::quote;
-use super::wire::{Raw, Wire};
+use super::wire::{Raw, Rows, Wire};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
@@ -23,17 +23,6 @@ const WAL_SENDER_TIMEOUT: &str = include_str!("../../sql/queries/wal_sender_time
 const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 /// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
-
-/// What IDENTIFY_SYSTEM says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The cluster's identifier, the same on its standbys.
-    pub system_id: String,
-    /// The timeline that the server writes.
-    pub timeline: u32,
-    /// The end of the WAL that is flushed.
-    pub wal_end: Lsn,
-}
 
 /// One frame of the stream; its bytes are valid until the next call.
 #[derive(Debug)]
@@ -63,18 +52,15 @@ impl Replication {
         Self { wire, message_bytes_max }
     }
 
-    /// Who the server is and where it stands.
-    pub async fn identify(&mut self) -> Result<Standing> {
-        let doing = "cannot identify the PostgreSQL server";
-        let rows = self.wire.query("IDENTIFY_SYSTEM", doing).await?;
-        let mut columns = rows.into_iter().next().unwrap_or_default().into_iter();
-        let standing = (|| {
-            let system_id = columns.next()??;
-            let timeline = columns.next()??.parse().ok()?;
-            let wal_end = columns.next()??.parse().ok()?;
-            Some(Standing { system_id, timeline, wal_end })
-        })();
-        standing.ok_or_else(|| Error::transient(format!("{doing}: its answer makes no sense")))
+    /// The server's process that streams to us: `active_pid` of the slot, once it is taken.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.wire.pid()
+    }
+
+    /// A question before the stream; errors begin with `doing`.
+    pub(super) async fn ask(&mut self, sql: &str, doing: &str) -> Result<Rows> {
+        self.wire.query(sql, doing).await
     }
 
     /// `wal_sender_timeout` as it holds for this connection; `None` when it is off.

@@ -54,6 +54,9 @@ pub(super) struct Raw<'a> {
     pub body: &'a [u8],
 }
 
+/// The rows of an answer, as text; `None` is NULL.
+pub(super) type Rows = Vec<Vec<Option<String>>>;
+
 /// One connection's socket and its two buffers.
 pub(super) struct Wire {
     socket: Box<dyn Duplex>,
@@ -63,6 +66,8 @@ pub(super) struct Wire {
     consumed: usize,
     /// Whether the socket (TLS above all) has passed on everything it was given.
     is_flushed: bool,
+    /// The process id that the server gave at log-in; 0 before.
+    pid: i32,
 }
 
 impl Wire {
@@ -73,7 +78,13 @@ impl Wire {
             outbox: BytesMut::new(),
             consumed: 0,
             is_flushed: true,
+            pid: 0,
         }
+    }
+
+    /// The server's process behind this connection, as it introduced itself.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Appends what the server sent to the inbox. Cancel-safe. The end of the stream is an error.
@@ -222,6 +233,7 @@ impl Wire {
         loop {
             match self.message().await.map_err(io)? {
                 Message::ReadyForQuery(_) => return Ok(()),
+                Message::BackendKeyData(body) => self.pid = body.process_id(),
                 Message::ErrorResponse(body) => {
                     return Err(ServerError::parse(body.fields()).map_err(io)?.into_error(doing));
                 }
@@ -316,7 +328,7 @@ impl Wire {
     }
 
     /// A simple query; the rows as text. Errors begin with `doing`.
-    pub async fn query(&mut self, sql: &str, doing: &str) -> Result<Vec<Vec<Option<String>>>> {
+    pub async fn query(&mut self, sql: &str, doing: &str) -> Result<Rows> {
         let io = |error| from_io(doing, error);
         frontend::query(sql, &mut self.outbox).map_err(io)?;
         self.flush().await.map_err(io)?;

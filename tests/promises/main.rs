@@ -13,6 +13,7 @@ mod harness;
 mod backpressure;
 mod crash;
 mod envelope;
+mod failover;
 mod network;
 mod operator;
 mod order;

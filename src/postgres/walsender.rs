@@ -1,0 +1,49 @@
+//! What the server says of the stream that we read: asked beside it, over SQL.
+//!
+//! In: an SQL client, a slot, and the process id of the replication connection. Out:
+//! [`Walsender`]. It must stay true that the answer is about that very process: two connections may
+//! have reached two servers (several hosts, a balancer, a failover in between), and then what one
+//! says does not hold for the other.
+
+use tokio_postgres::Client;
+
+use super::failure::from_sql;
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+
+const WALSENDER: &str = include_str!("../../sql/queries/walsender.sql");
+
+/// The slot as its walsender holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walsender {
+    /// Where the slot stands: nothing before this is sent again.
+    pub confirmed: Lsn,
+    /// `sync`, `quorum`, `potential` or `async`: whether commits on the server wait for us.
+    pub sync_state: Option<String>,
+}
+
+/// The stream of `slot` by the server's process `pid`. When that process does not hold the slot on
+/// the server that `client` talks to, the error is transient: begin again.
+pub async fn walsender(client: &Client, slot: &str, pid: i32) -> Result<Walsender> {
+    let doing = format!("cannot read who streams from replication slot {slot:?}");
+    let row = client.query_opt(WALSENDER, &[&slot]).await.map_err(|e| from_sql(&doing, e))?;
+    let Some(row) = row else {
+        return Err(Error::transient(format!(
+            "replication slot {slot:?} is not on the server that SQL goes to: the replication \
+             connection has reached another server"
+        )));
+    };
+    let holder: Option<i32> = row.get("active_pid");
+    if holder != Some(pid) {
+        let holder = holder.map_or_else(|| "nobody".to_owned(), |pid| format!("process {pid}"));
+        return Err(Error::transient(format!(
+            "replication slot {slot:?} is held by {holder}, not by process {pid} that streams to \
+             us: the two connections have reached different servers, or it was taken away"
+        )));
+    }
+    let confirmed: Option<String> = row.get("confirmed_lsn");
+    Ok(Walsender {
+        confirmed: confirmed.and_then(|text| text.parse().ok()).unwrap_or(Lsn::NONE),
+        sync_state: row.get("sync_state"),
+    })
+}

@@ -1,0 +1,70 @@
+//! The server behind the URL changes: a standby, a promoted one, several hosts, a stream that is
+//! not where SQL is.
+
+use std::time::Duration;
+
+use walrelay::config::DatabaseUrl;
+use walrelay::error::Class;
+use walrelay::postgres::{self, Replication, Target};
+
+use crate::harness::postgres::Stop;
+use crate::harness::world::{SLOT, World};
+
+fn target(url: &str) -> Target {
+    let url = DatabaseUrl::parse(&url.to_owned().into()).unwrap();
+    Target::new(&url, Duration::from_secs(10)).unwrap()
+}
+
+async fn replication(target: &Target) -> Replication {
+    target.replication(1024 * 1024).await.unwrap()
+}
+
+/// Starts the server again as a standby that follows nobody; `pg_promote()` ends that.
+async fn become_standby(world: &mut World) {
+    let data = world.postgres.text("SHOW data_directory").await;
+    world.postgres.stop(Stop::Fast).await;
+    std::fs::write(std::path::Path::new(&data).join("standby.signal"), "").unwrap();
+    world.postgres.restart().await;
+}
+
+#[tokio::test]
+async fn the_slot_knows_the_process_that_streams_to_us_and_no_other() {
+    let world = World::new().await;
+    world.postgres.run("SELECT pg_create_logical_replication_slot('walrelay', 'pgoutput')").await;
+    let target = target(&world.postgres.url());
+    let client = target.sql().await.unwrap();
+    let mut stream = replication(&target).await;
+    let error = postgres::walsender(&client, SLOT, stream.pid()).await.unwrap_err();
+    assert_eq!(error.class(), Class::Transient, "nobody holds it: {error}");
+    stream.start(SLOT, "walrelay", true).await.unwrap();
+    let walsender = postgres::walsender(&client, SLOT, stream.pid()).await.unwrap();
+    let confirmed = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
+    assert_eq!(walsender.confirmed.to_string(), world.postgres.text(confirmed).await);
+    assert_eq!(walsender.sync_state.as_deref(), Some("async"));
+    let other = replication(&target).await;
+    for (slot, pid) in [(SLOT, other.pid()), ("another", stream.pid())] {
+        let error = postgres::walsender(&client, slot, pid).await.unwrap_err();
+        assert_eq!(error.class(), Class::Transient, "{slot} {pid}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_promoted_server_tells_where_the_old_timeline_was_left() {
+    let mut world = World::new().await;
+    let mut stream = replication(&target(&world.postgres.url())).await;
+    let before = stream.identify().await.unwrap();
+    assert_eq!(stream.timeline_history(before.timeline).await.unwrap(), []);
+    drop(stream);
+    become_standby(&mut world).await;
+    assert_eq!(world.postgres.text("SELECT pg_promote()").await, "t");
+    let mut stream = replication(&target(&world.postgres.url())).await;
+    let now = stream.identify().await.unwrap();
+    assert_eq!((now.timeline, &now.system_id), (before.timeline + 1, &before.system_id));
+    let history = stream.timeline_history(now.timeline).await.unwrap();
+    let [(ancestor, left)] = history[..] else { panic!("one ancestor, not {history:?}") };
+    assert_eq!(ancestor, before.timeline);
+    assert!(before.wal_end <= left && left <= now.wal_end, "{before:?}, left at {left}, {now:?}");
+    let error = stream.timeline_history(99).await.unwrap_err();
+    assert!(error.to_string().contains("history of timeline 99"), "{error}");
+    stream.identify().await.expect("the connection is of use after a refusal");
+}
