@@ -25,6 +25,8 @@ pub enum Kind {
     StreamName,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// When an entry counts as safe.
+    Durability,
     /// True or false.
     Switch,
     /// A whole number between these.
@@ -52,6 +54,7 @@ impl fmt::Display for Kind {
             Self::Table => f.write_str("SCHEMA.TABLE"),
             Self::StreamName => f.write_str("1 to 512 bytes without spaces"),
             Self::Word(words) => f.write_str(&words.join(", ")),
+            Self::Durability => f.write_str("memory, fsync, replica:N"),
             Self::Switch => f.write_str("true or false"),
             Self::Count(min, max) => write!(f, "{min} to {max}"),
             Self::CountOrOff(min, max) => write!(f, "off, or {min} to {max}"),
@@ -182,9 +185,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "durability",
         "fsync",
-        Kind::Word(&["memory", "fsync"]),
-        "When an entry counts as safe: when Redis has answered, or when its append-only file is on \
-         disk too",
+        Kind::Durability,
+        "When an entry counts as safe: when Redis has answered; when its append-only file is on \
+         disk too; when N replicas have it as well",
     ),
     setting("auto_create", "true", Kind::Switch, "Create a missing publication or slot at start"),
     setting("batch_size", "256", Kind::Count(1, 4096), "Most events in one script call"),

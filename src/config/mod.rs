@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod database_url;
+mod durability;
 mod redis_url;
 mod settings;
 mod source;
@@ -18,8 +19,7 @@ mod values;
 
 pub use catalogue::{Fallback, Kind, SETTINGS, Setting};
 pub use database_url::{DatabaseUrl, SslMode, Tls};
-pub use settings::{
-    AfterPublish, Durability, EntryFormat, Loaded, LogFormat, LogLevel, Settings, Shown, load,
-};
+pub use durability::Durability;
+pub use settings::{AfterPublish, EntryFormat, Loaded, LogFormat, LogLevel, Settings, Shown, load};
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
 pub use values::TableName;

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 
 use super::catalogue::{self, Fallback, Kind, SETTINGS, Setting};
 use super::database_url::DatabaseUrl;
+use super::durability::Durability;
 use super::redis_url;
 use super::source::{Inputs, Layers, Origin, is_service_address};
 use super::values::{self, TableName};
@@ -65,15 +66,6 @@ words! {
         Delete = "delete",
         /// Nothing.
         Keep = "keep",
-    }
-}
-words! {
-    /// When an entry counts as safe.
-    Durability {
-        /// When Redis has answered.
-        Memory = "memory",
-        /// When its append-only file is on disk.
-        Fsync = "fsync",
     }
 }
 words! {
@@ -222,6 +214,7 @@ fn check(setting: &Setting, text: &str) -> Result<(), String> {
         Kind::StreamName => Ok(values::stream_name(text).map(drop)?),
         Kind::Word(words) if words.contains(&word(text).as_str()) => Ok(()),
         Kind::Word(_) => Err("is none of the words".to_owned()),
+        Kind::Durability => Ok(Durability::parse(text).map(drop)?),
         Kind::Switch => Ok(values::switch(text).map(drop)?),
         Kind::CountOrOff(..) if word(text) == "off" => Ok(()),
         Kind::Count(min, max) | Kind::CountOrOff(min, max) => {
@@ -350,7 +343,7 @@ impl Loaded {
                 count => Some(Some(values::count(count).ok().and_then(NonZeroU64::new)?)),
             })?,
             after_publish: self.word("after_publish", AfterPublish::parse)?,
-            durability: self.word("durability", Durability::parse)?,
+            durability: self.value("durability", Durability::parse)?,
             auto_create: self.value("auto_create", values::switch)?,
             batch_size: self.at_least_one("batch_size")?,
             batch_bytes: self.whole("batch_bytes")?,

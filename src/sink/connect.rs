@@ -15,23 +15,9 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::{Failure, Verdict};
-use crate::config::Durability;
 use crate::error::{Error, Result};
 
 const PUBLISH: &str = include_str!("publish.lua");
-/// `appendfsync everysec` may be late by a second when the disk is busy, so two bound what a crash
-/// can lose
-/// (<https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/#how-durable-is-the-append-only-file>).
-const EVERYSEC_WORST: Duration = Duration::from_secs(2);
-
-/// When an entry is safe after Redis answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durable {
-    /// With the answer.
-    AtOnce,
-    /// Once this much time has passed.
-    After(Duration),
-}
 
 /// What the server is.
 #[derive(Clone, Debug, Default)]
@@ -42,31 +28,16 @@ pub struct Facts {
     pub aof_enabled: Option<bool>,
     /// `always`, `everysec` or `no`; `None` when the server does not tell.
     pub appendfsync: Option<String>,
+    /// Whether it does not sync while it rewrites that file.
+    pub is_rewrite_unsynced: bool,
+    /// The largest value that it takes.
+    pub bulk_bytes_max: Option<usize>,
     /// What is thrown away when memory is full.
     pub maxmemory_policy: Option<String>,
-}
-
-impl Facts {
-    /// What `durability` means on this server. `fsync` without an append-only file is refused: the
-    /// promise could not be kept.
-    pub fn durable(&self, durability: Durability) -> Result<Durable> {
-        if durability == Durability::Memory {
-            return Ok(Durable::AtOnce);
-        }
-        if self.aof_enabled == Some(false) {
-            return Err(Error::definite(
-                "durability = fsync, but Redis keeps no append-only file (appendonly no): a \
-                 crash of Redis would lose entries that were confirmed",
-            )
-            .hint(
-                "set appendonly yes in Redis, or durability = memory if losing them is acceptable",
-            ));
-        }
-        Ok(match self.appendfsync.as_deref() {
-            Some("always") => Durable::AtOnce,
-            _ => Durable::After(EVERYSEC_WORST),
-        })
-    }
+    /// Whether it can be asked to wait for its disk: Redis 7.2 and newer, and Valkey.
+    pub has_waitaof: bool,
+    /// Replicas that are connected.
+    pub replicas: Option<u32>,
 }
 
 /// A connection to Redis. Clones share it.
@@ -79,18 +50,7 @@ pub struct Sink {
 impl Sink {
     /// Connects, logs in and loads the publish script; every wait has a bound.
     pub async fn connect(url: &SecretString, timeouts: Timeouts) -> Result<Self, Failure> {
-        let client = client(url).map_err(|error| Failure {
-            verdict: Verdict::Definite,
-            code: "URL".to_owned(),
-            text: error.to_string(),
-        })?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeouts.connect))
-            .set_response_timeout(Some(timeouts.reply));
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| connect_failure(&error))?;
+        let mut connection = connect(url, timeouts).await?;
         let publish_sha: String = redis::cmd("SCRIPT")
             .arg("LOAD")
             .arg(PUBLISH)
@@ -118,11 +78,20 @@ impl Sink {
         let info = optional(info)?.unwrap_or_default();
         let lines: HashMap<&str, &str> =
             info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg("appendfsync");
-        let config: redis::RedisResult<HashMap<String, String>> =
-            command.query_async(&mut connection).await;
-        let appendfsync = optional(config)?.and_then(|mut config| config.remove("appendfsync"));
+        // One name a call: Redis before 7.0 takes no more.
+        let mut config = HashMap::new();
+        for name in ["appendfsync", "no-appendfsync-on-rewrite", "proto-max-bulk-len"] {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg(name);
+            let answer: redis::RedisResult<HashMap<String, String>> =
+                command.query_async(&mut connection).await;
+            config.extend(optional(answer)?.unwrap_or_default());
+        }
+        // Asked for nothing it answers at once; older servers do not know it.
+        let mut command = redis::cmd("WAITAOF");
+        command.arg(0).arg(0).arg(0);
+        let answer: redis::RedisResult<redis::Value> = command.query_async(&mut connection).await;
+        let has_waitaof = optional(answer)?.is_some();
         let owned = |key: &str| lines.get(key).map(|value| (*value).to_owned());
         let version = match (lines.get("valkey_version"), lines.get("redis_version")) {
             (Some(version), _) => format!("Valkey {version}"),
@@ -132,10 +101,35 @@ impl Sink {
         Ok(Facts {
             version,
             aof_enabled: lines.get("aof_enabled").map(|value| *value == "1"),
-            appendfsync,
+            is_rewrite_unsynced: config
+                .get("no-appendfsync-on-rewrite")
+                .is_some_and(|v| v == "yes"),
+            bulk_bytes_max: config.get("proto-max-bulk-len").and_then(|bytes| bytes.parse().ok()),
+            appendfsync: config.remove("appendfsync"),
             maxmemory_policy: owned("maxmemory_policy"),
+            has_waitaof,
+            replicas: lines.get("connected_slaves").and_then(|count| count.parse().ok()),
         })
     }
+}
+
+/// A connection that is logged in; every wait on it has a bound.
+pub(super) async fn connect(
+    url: &SecretString,
+    timeouts: Timeouts,
+) -> Result<MultiplexedConnection, Failure> {
+    let client = client(url).map_err(|error| Failure {
+        verdict: Verdict::Definite,
+        code: "URL".to_owned(),
+        text: error.to_string(),
+    })?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeouts.connect))
+        .set_response_timeout(Some(timeouts.reply));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(|error| connect_failure(&error))
 }
 
 /// How long to wait for Redis.

@@ -7,13 +7,15 @@
 mod batch;
 mod checkpoint;
 mod connect;
+mod durable;
 mod entry;
 mod failure;
 mod publish;
 
 pub use batch::{Batch, Hint, Sealed};
 pub use checkpoint::{Checkpoint, checkpoint_key};
-pub use connect::{Durable, Facts, Sink, Timeouts, check_url, label};
+pub use connect::{Facts, Sink, Timeouts, check_url, label};
+pub use durable::{Barrier, Durable, Gate};
 pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};
 pub use publish::Written;

@@ -4,6 +4,7 @@
 //! frozen and started again on the same port and data. It must stay true that it leaves nothing
 //! behind.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -21,6 +22,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub struct Redis {
     home: TempDir,
     port: u16,
+    program: OsString,
     settings: Vec<(String, String)>,
     process: Option<Process>,
 }
@@ -35,12 +37,34 @@ impl Redis {
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         let home = tempfile::Builder::new().prefix("walrelay-redis-").tempdir().expect("temp dir");
         let port = wait::free_port();
-        let mut redis = Self { home, port, settings: Vec::new(), process: None };
+        let program = std::env::var_os("WALRELAY_REDIS_SERVER");
+        let program = program.unwrap_or_else(|| "redis-server".into());
+        let mut redis = Self { home, port, program, settings: Vec::new(), process: None };
         for (name, value) in settings {
             redis.set(name, value);
         }
         redis.restart().await;
         redis
+    }
+
+    /// Starts a server that knows WAITAOF (Redis 7.2 and newer, Valkey), if there is one here.
+    pub async fn with_waitaof(settings: &[(&str, &str)]) -> Option<Self> {
+        let mut redis = Self::start_with(settings).await;
+        if !redis.knows("WAITAOF").await {
+            redis.stop().await;
+            redis.program = "valkey-server".into();
+            wait::in_path("valkey-server")?;
+            redis.restart().await;
+        }
+        redis.knows("WAITAOF").await.then_some(redis)
+    }
+
+    async fn knows(&self, command: &str) -> bool {
+        let mut ask = redis::cmd("COMMAND");
+        ask.arg("INFO").arg(command);
+        let known: Vec<redis::Value> =
+            ask.query_async(&mut self.connection().await).await.expect("COMMAND INFO");
+        known.iter().any(|entry| matches!(entry, redis::Value::Array(_)))
     }
 
     /// Changes a setting; it holds from the next start on.
@@ -52,8 +76,7 @@ impl Redis {
     /// Starts it again: same port, same data, same settings unless `set`.
     pub async fn restart(&mut self) {
         assert!(self.process.is_none(), "stop the server before starting it");
-        let program = std::env::var_os("WALRELAY_REDIS_SERVER");
-        let mut command = Command::new(program.unwrap_or_else(|| "redis-server".into()));
+        let mut command = Command::new(&self.program);
         command.current_dir(self.home.path());
         let port = self.port.to_string();
         let own = [
