@@ -1,11 +1,11 @@
 -- Whether every transaction in $1 is visible to a snapshot taken now, and so to any later
--- statement. The WAL carries 32 bits of a transaction id; the other 32 are those of the newest id,
--- or one less where that would lie in the future.
+-- statement. The WAL carries 32 bits of a transaction id; the whole id is the one nearest to the
+-- newest, before or behind it: ids that are open at one time are less than 2^31 apart.
 SELECT coalesce(bool_and(pg_catalog.txid_visible_in_snapshot(full_id, now_seen)), true) AS visible
 FROM (
     SELECT
         now_seen,
-        newest - ((newest - short_id) & 4294967295) AS full_id
+        newest + ((short_id - newest + 2147483648) & 4294967295) - 2147483648 AS full_id
     FROM (
         SELECT pg_catalog.txid_current_snapshot() AS now_seen
     ) AS s,

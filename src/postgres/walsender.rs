@@ -18,6 +18,8 @@ const WALSENDER: &str = include_str!("../../sql/queries/walsender.sql");
 pub struct Walsender {
     /// Where the slot stands: nothing before this is sent again.
     pub confirmed: Lsn,
+    /// The end of the WAL that is on disk. Whoever streamed from the slot before us saw no more.
+    pub wal_end: Lsn,
     /// `sync`, `quorum`, `potential` or `async`: whether commits on the server wait for us.
     pub sync_state: Option<String>,
 }
@@ -42,8 +44,10 @@ pub async fn walsender(client: &Client, slot: &str, pid: i32) -> Result<Walsende
         )));
     }
     let confirmed: Option<String> = row.get("confirmed_lsn");
+    let wal_end: String = row.get("wal_end");
     Ok(Walsender {
         confirmed: confirmed.and_then(|text| text.parse().ok()).unwrap_or(Lsn::NONE),
+        wal_end: wal_end.parse().map_err(|error| Error::transient(doing).because(error))?,
         sync_state: row.get("sync_state"),
     })
 }

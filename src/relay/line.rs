@@ -8,14 +8,16 @@
 
 use std::sync::Arc;
 
-use super::progress::{Pending, Positions, Progress, Published};
-use super::streams::{StreamId, Streams};
+use super::flight::{Flight, Settling};
+use super::history::{History, Judgement};
+use super::progress::{Positions, Progress, Published};
+use super::streams::{Opening, StreamId, Streams};
 use crate::config::{EntryFormat, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Defaults, Envelope, Plan, Row, Unfit};
-use crate::pgoutput::{self, Insert, Message, RelationCache};
-use crate::sink::{Checkpoint, EntryWriter, Sealed, Written};
+use crate::pgoutput::{self, Insert, Message, Relation, RelationCache};
+use crate::sink::{Checkpoint, EntryWriter, Failure, Sealed, Written, checkpoint_key};
 
 /// Batches in flight over all streams: below the Redis client's own queue of 50, so that sending
 /// one never waits.
@@ -33,6 +35,8 @@ pub struct Limits {
     pub outbox: TableName,
     /// The stream of a row without a topic.
     pub stream: String,
+    /// The slot.
+    pub slot: String,
     /// Names slot and system in checkpoint keys.
     pub source: String,
     /// How entries are written.
@@ -71,51 +75,6 @@ pub enum Action {
     },
 }
 
-/// A batch in flight: what is needed once it is answered.
-#[derive(Debug)]
-pub struct Flight {
-    stream: StreamId,
-    events: usize,
-    bytes: usize,
-    pending: Pending,
-    rows: Rows,
-    /// Commit time of its last event, microseconds since 2000-01-01.
-    pub commit_time: i64,
-}
-
-/// The rows of a batch, for marking: their ids, and the transactions they came from.
-#[derive(Debug, Default)]
-pub struct Rows {
-    /// `id` of each row, in order.
-    pub ids: Vec<i64>,
-    /// The low 32 bits of their transactions' ids, each once.
-    pub transactions: Vec<u32>,
-}
-
-impl Rows {
-    fn add(&mut self, id: i64, transaction: u32) {
-        self.ids.push(id);
-        if self.transactions.last() != Some(&transaction) {
-            self.transactions.push(transaction);
-        }
-    }
-
-    /// Takes over the rows of `other`.
-    pub fn append(&mut self, mut other: Self) {
-        self.ids.append(&mut other.ids);
-        self.transactions.append(&mut other.transactions);
-    }
-}
-
-/// A batch in Redis: its receipt and its rows, to be settled.
-#[derive(Debug)]
-pub struct Settling {
-    /// The receipt.
-    pub published: Published,
-    /// The rows.
-    pub rows: Rows,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Transaction {
     commit_lsn: Lsn,
@@ -127,7 +86,10 @@ struct Transaction {
 /// The deciding half of one line, from START_REPLICATION to its end.
 pub struct Line {
     limits: Limits,
+    history: History,
     progress: Progress,
+    /// The outbox as PostgreSQL numbers it, once it was described.
+    outbox_oid: Option<u32>,
     relations: RelationCache<Option<Plan>>,
     transaction: Option<Transaction>,
     streams: Streams,
@@ -140,12 +102,14 @@ pub struct Line {
 impl Line {
     /// A line that starts where the slot stands.
     #[must_use]
-    pub fn new(limits: Limits, confirmed: Lsn) -> Self {
+    pub fn new(limits: Limits, history: History) -> Self {
         let source = format!("/{}/{}", limits.outbox.schema, limits.outbox.name);
         let mut streams = Streams::default();
         streams.find(limits.stream.as_bytes(), &limits);
         Self {
-            progress: Progress::new(confirmed),
+            progress: Progress::new(history.confirmed),
+            history,
+            outbox_oid: None,
             relations: RelationCache::default(),
             transaction: None,
             streams,
@@ -177,12 +141,7 @@ impl Line {
                 self.transaction = None;
                 self.progress.commit(commit.end_lsn)
             }
-            Message::Relation(relation) => {
-                let plan = Plan::new(&relation, &self.limits.outbox)?;
-                self.relations.insert(relation.oid, plan).map_err(|e| {
-                    Error::definite("cannot remember the publication's tables").because(e)
-                })
-            }
+            Message::Relation(relation) => self.describe(&relation),
             // Rows are events when they are born; what becomes of them later is ours or the
             // application's housekeeping. Messages without a row are no events of this version.
             Message::Update(_)
@@ -192,6 +151,23 @@ impl Line {
             | Message::Type(_)
             | Message::Logical(_) => Ok(()),
         }
+    }
+
+    fn describe(&mut self, relation: &Relation) -> Result<()> {
+        let plan = Plan::new(relation, &self.limits.outbox)?;
+        if plan.is_some() {
+            self.outbox_oid = Some(relation.oid);
+        } else if self.outbox_oid == Some(relation.oid) {
+            let TableName { schema, name } = &self.limits.outbox;
+            return Err(Error::definite(format!(
+                "table {schema}.{name} was renamed to {}.{}",
+                relation.schema, relation.name
+            ))
+            .hint("its events are not lost: name it back, or set outbox_table to the new name"));
+        }
+        self.relations
+            .insert(relation.oid, plan)
+            .map_err(|e| Error::definite("cannot remember the publication's tables").because(e))
     }
 
     fn insert(&mut self, insert: &Insert<'_>) -> Result<()> {
@@ -226,11 +202,12 @@ impl Line {
             "{row} of {schema}.{name} (commit at {}) cannot become an event: {unfit}",
             transaction.commit_lsn
         ))
-        .hint(
-            "everything before it is published. Correct what writes such rows; to step over \
-             this one, \
-             advance the slot behind its commit with pg_replication_slot_advance",
-        )
+        .hint(format!(
+            "everything before it is published. Correct what writes such rows. To step over the \
+             rest of this transaction (insert its good rows again, they are skipped too): SELECT \
+             pg_replication_slot_advance('{}', '{}'::pg_lsn + 1)",
+            self.limits.slot, transaction.commit_lsn
+        ))
     }
 
     fn add(&mut self, row: &Row<'_>, transaction: Transaction) -> Result<(), Refused> {
@@ -281,6 +258,7 @@ impl Line {
             bytes: filling.batch.bytes(),
             pending: filling.pending,
             rows: filling.rows,
+            last_position: filling.batch.last_position(),
             commit_time: filling.commit_time,
         };
         self.in_flight += 1;
@@ -298,27 +276,95 @@ impl Line {
                 < self.limits.batches_in_flight * self.limits.batch_bytes
     }
 
-    /// A stream was taken over.
-    pub fn opened(&mut self, stream: StreamId, checkpoint: &Checkpoint) {
-        self.streams.opened(stream, checkpoint);
+    /// What the checkpoint of a stream that was taken over is worth.
+    #[must_use]
+    pub fn judge(&self, checkpoint: &Checkpoint) -> Judgement {
+        // What a stream that was forgotten got in this very line proves nothing about history.
+        if self.streams.has_forgotten() { Judgement::Keep } else { self.history.judge(checkpoint) }
     }
 
-    /// A batch was answered: its receipt. A refusal is a definite error that names the row.
-    pub fn published(&mut self, flight: Flight, written: &Written) -> Result<Settling> {
-        self.in_flight -= 1;
-        self.in_flight_bytes -= flight.bytes;
-        self.streams.landed(flight.stream);
-        if let Some(refusal) = &written.refusal {
-            let id = flight.rows.ids.get(written.added + written.present);
-            let id = id.map_or_else(String::new, i64::to_string);
-            let stream = self.streams.name(flight.stream);
-            let doing = format!("Redis refused the event of row id={id} for stream {stream:?}");
-            return Err(refusal.clone().into_error(&doing));
-        }
-        if written.added + written.present != flight.events {
+    /// How a stream is to be opened by that judgement.
+    #[must_use]
+    pub fn opening(&self, checkpoint: &Checkpoint, judgement: &Judgement) -> Opening {
+        let Checkpoint { epoch, position, .. } = *checkpoint;
+        let (follows, unmet) = match judgement {
+            Judgement::Keep => (position, None),
+            Judgement::Meet => {
+                (Position { commit_lsn: self.history.confirmed, ordinal: 0 }, Some(position))
+            }
+            Judgement::Lower { to, .. } => (*to, None),
+        };
+        Opening { epoch, follows, unmet }
+    }
+
+    /// A stream is ours to write.
+    pub fn open(&mut self, stream: StreamId, opening: Opening) {
+        self.streams.open(stream, opening);
+    }
+
+    /// A stream could not be taken over, for good. The error names it and the row that wanted it.
+    pub fn not_opened(&mut self, stream: StreamId, refusal: Failure) -> Error {
+        let row = self.streams.first_row(stream);
+        let row = row.map_or_else(String::new, |id| format!(" for row id={id}"));
+        let doing = format!("cannot take over stream {:?}{row}", self.streams.name(stream));
+        self.streams.stop(stream);
+        refusal.into_error(&doing)
+    }
+
+    /// A batch was answered: the receipt of what is in Redis, and where the rest was refused a
+    /// definite error that names the row. Nothing behind that is written to its stream any more.
+    pub fn published(
+        &mut self,
+        mut flight: Flight,
+        written: &Written,
+    ) -> Result<(Settling, Option<Error>)> {
+        let there = written.added + written.present;
+        if written.refusal.is_none() && there != flight.events {
             return Err(Error::transient("the publish script counted other events than were sent"));
         }
-        Ok(Settling { published: self.progress.published(flight.pending), rows: flight.rows })
+        self.in_flight -= 1;
+        self.in_flight_bytes -= flight.bytes;
+        let reached = written.refusal.is_none().then_some(flight.last_position);
+        self.streams.landed(flight.stream, reached);
+        let refused = written.refusal.as_ref().map(|refusal| {
+            let id = flight.rows.ids.get(there).map_or_else(String::new, i64::to_string);
+            let stream = self.streams.name(flight.stream);
+            let doing = format!("Redis refused the event of row id={id} for stream {stream:?}");
+            refusal.clone().into_error(&doing)
+        });
+        if refused.is_some() {
+            self.streams.stop(flight.stream);
+            // What was refused stays pending for ever, and so is never confirmed.
+            flight.pending.keep(there);
+            flight.rows.keep(there);
+        }
+        let published = self.progress.published(flight.pending);
+        Ok((Settling { published, rows: flight.rows }, refused))
+    }
+
+    /// A batch was answered by an error. True when that is only because its stream is stopped.
+    pub fn unpublished(&mut self, flight: &Flight) -> bool {
+        self.in_flight -= 1;
+        self.in_flight_bytes -= flight.bytes;
+        self.streams.landed(flight.stream, None);
+        self.streams.is_stopped(flight.stream)
+    }
+
+    /// Nothing more is written to the stream of a batch; under which epoch it was.
+    pub fn stop(&mut self, flight: &Flight) -> u64 {
+        self.streams.stop(flight.stream)
+    }
+
+    /// The name of the stream of a batch.
+    #[must_use]
+    pub fn stream_of(&self, flight: &Flight) -> &str {
+        self.streams.name(flight.stream)
+    }
+
+    /// Where the checkpoint of a stream is kept.
+    #[must_use]
+    pub fn checkpoint_key(&self, stream: &str) -> String {
+        checkpoint_key(stream, &self.limits.source)
     }
 
     /// A published batch is durable and marked.
@@ -326,9 +372,14 @@ impl Line {
         self.progress.settled(published);
     }
 
-    /// What the slot may be told now; counts as told.
+    /// What the slot may be told now; counts as told. Nothing new before each stream has met the
+    /// event written last: until then its repeats are not proven to be repeats.
     pub fn confirm(&mut self) -> Lsn {
-        self.progress.confirm()
+        if self.streams.has_met_all() {
+            self.progress.confirm()
+        } else {
+            self.progress.positions().confirmed
+        }
     }
 
     /// The four positions.
@@ -347,6 +398,12 @@ impl Line {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Whether batches are in flight, or could still leave without anything new coming in.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.in_flight > 0 || self.streams.has_sendable()
     }
 
     /// Whether events wait for their batch to leave.

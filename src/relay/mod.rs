@@ -7,8 +7,12 @@
 //! reads a clock.
 
 mod backoff;
+mod flight;
+mod history;
 mod hold;
+mod landing;
 mod line;
+mod memory;
 mod progress;
 mod restart;
 mod session;

@@ -27,6 +27,15 @@ impl Pending {
             _ => self.shares.push(Share { transaction, events: 1 }),
         }
     }
+
+    /// Keeps the first `count` events; the others are never published, and pin the slot.
+    pub fn keep(&mut self, count: usize) {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        for share in &mut self.shares {
+            share.events = share.events.min(left);
+            left -= share.events;
+        }
+    }
 }
 
 /// Events that are in Redis and not yet settled.

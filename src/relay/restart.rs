@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::hold;
+use super::hold::{self, Held};
+use super::memory::Memory;
 use super::session::{End, Session};
 use super::start::{Context, Start};
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
 use crate::shutdown::Shutdown;
+use crate::sink::Failure;
 use crate::telemetry::{State, Status};
 
 /// A line that lasted this long was a good one: the next trouble is a new one.
@@ -21,6 +23,7 @@ const GOOD_LINE: Duration = Duration::from_secs(5);
 
 enum Next {
     Stop,
+    /// Redis takes writes again: a new line, from the slot.
     Again,
 }
 
@@ -30,30 +33,17 @@ pub async fn run(
     mut shutdown: Shutdown,
     status: Arc<Status>,
 ) -> Result<()> {
+    let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
-    let mut backoff = Backoff::new(context.settings.reconnect_delay_max);
-    let mut is_first = true;
-    let mut said = String::new();
+    let (memory, said) = (Memory::default(), String::new());
+    let mut relay = Relay { context, backoff, memory, said, has_begun: false };
     loop {
-        context.status.enter(State::Connecting);
-        let began = Instant::now();
-        let ended = line(&context, &mut shutdown, &mut is_first).await;
-        if began.elapsed() > GOOD_LINE {
-            backoff.reset();
-            said.clear();
-        }
-        let error = match ended {
+        let delay = match relay.line(&mut shutdown).await {
             Ok(Next::Stop) => return Ok(()),
-            Ok(Next::Again) => continue,
-            Err(error) => error,
+            // Not at once: a batch that Redis cannot stand would be tried without end.
+            Ok(Next::Again) => relay.backoff.next_delay(),
+            Err(error) => relay.failed(error)?,
         };
-        context.status.failed(&error);
-        let delay = match error.class() {
-            Class::Definite | Class::Usage => return Err(error),
-            Class::Transient | Class::SlotInUse => backoff.next_delay(),
-        };
-        context.status.metrics.restarts.inc();
-        tell(&error, delay, &mut said);
         tokio::select! {
             biased;
             () = shutdown.requested() => return Ok(()),
@@ -62,36 +52,77 @@ pub async fn run(
     }
 }
 
-/// One line, from its start to its end.
-async fn line(context: &Context, shutdown: &mut Shutdown, is_first: &mut bool) -> Result<Next> {
-    let start = tokio::select! {
-        biased;
-        () = shutdown.requested() => return Ok(Next::Stop),
-        start = context.start() => start?,
-    };
-    announce(context, &start, std::mem::replace(is_first, false));
-    let status = Arc::clone(&context.status);
-    let session = Session::new(start, context.settings.after_publish, status);
-    match session.run(shutdown, context.settings.shutdown_grace).await? {
-        End::Drained => Ok(Next::Stop),
-        End::Hold(held, failure) => {
-            context.status.metrics.redis_outages.inc();
-            context.status.failed(&Error::transient(format!("Redis takes no writes: {failure}")));
-            if shutdown.is_requested() {
-                tracing::warn!(
-                    error = %failure,
-                    "stopped while Redis is away: the slot sends the rest again"
-                );
-                return Ok(Next::Stop);
-            }
-            context.status.enter(State::Holding);
+/// What outlives a line.
+struct Relay {
+    context: Context,
+    backoff: Backoff,
+    memory: Memory,
+    /// The failure that was told last.
+    said: String,
+    /// Whether a line came up in this process.
+    has_begun: bool,
+}
+
+impl Relay {
+    /// One line, from its start to its end.
+    async fn line(&mut self, shutdown: &mut Shutdown) -> Result<Next> {
+        self.context.status.enter(State::Connecting);
+        let start = tokio::select! {
+            biased;
+            () = shutdown.requested() => return Ok(Next::Stop),
+            start = self.context.start(!self.has_begun) => start?,
+        };
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        announce(&self.context, &start, is_first);
+        let (began, settings) = (Instant::now(), Arc::clone(&self.context.settings));
+        let status = Arc::clone(&self.context.status);
+        let session = Session::new(start, settings.after_publish, status, &mut self.memory);
+        let ended = session.run(shutdown, settings.shutdown_grace).await;
+        if began.elapsed() > GOOD_LINE {
+            self.backoff.reset();
+            self.said.clear();
+        }
+        match ended? {
+            End::Drained => Ok(Next::Stop),
+            End::Hold(held, failure) => self.hold(*held, &failure, shutdown).await,
+        }
+    }
+
+    /// Waits until Redis takes writes again.
+    async fn hold(
+        &mut self,
+        held: Held,
+        failure: &Failure,
+        shutdown: &mut Shutdown,
+    ) -> Result<Next> {
+        let status = &self.context.status;
+        status.metrics.redis_outages.inc();
+        status.failed(&Error::transient(format!("Redis takes no writes: {failure}")));
+        if shutdown.is_requested() {
             tracing::warn!(
                 error = %failure,
-                "holding: Redis takes no writes; the slot keeps what comes"
+                "stopped while Redis is away: the slot sends the rest again"
             );
-            hold::wait(context, *held, shutdown).await?;
-            Ok(if shutdown.is_requested() { Next::Stop } else { Next::Again })
+            return Ok(Next::Stop);
         }
+        status.enter(State::Holding);
+        tell_holding(failure, &mut self.said);
+        hold::wait(&self.context, held, shutdown).await?;
+        Ok(if shutdown.is_requested() { Next::Stop } else { Next::Again })
+    }
+
+    /// Counts and tells a failure; how long to wait before the next try. A definite one is handed
+    /// back.
+    fn failed(&mut self, error: Error) -> Result<Duration> {
+        let status = &self.context.status;
+        status.failed(&error);
+        match error.class() {
+            Class::Definite | Class::Usage => return Err(error),
+            Class::Transient | Class::SlotInUse => status.metrics.restarts.inc(),
+        };
+        let delay = self.backoff.next_delay();
+        tell(&error, delay, &mut self.said);
+        Ok(delay)
     }
 }
 
@@ -124,6 +155,17 @@ fn announce(context: &Context, start: &Start, is_first: bool) {
     status.metrics.lines.inc();
     status.connected(endpoints.clone());
     status.enter(State::Streaming);
+}
+
+/// The same outage again and again is said once.
+fn tell_holding(failure: &Failure, said: &mut String) {
+    let text = failure.to_string();
+    if text == *said {
+        tracing::debug!(error = text, "holding again");
+        return;
+    }
+    tracing::warn!(error = text, "holding: Redis takes no writes; the slot keeps what comes");
+    *said = text;
 }
 
 /// A failure that repeats is said once, so that the log shows when it changes.

@@ -16,15 +16,16 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, Sleep};
 
 use super::hold::Held;
-use super::line::{Action, Flight, Line};
+use super::landing::{Keys, Landed};
+use super::line::{Action, Line};
+use super::memory::Memory;
 use super::settle::{Job, Marked, Marker, Settler};
 use super::start::Start;
-use super::streams::StreamId;
 use crate::config::AfterPublish;
 use crate::error::{Class, Error, Result};
 use crate::postgres::{Frame, Replication};
 use crate::shutdown::Shutdown;
-use crate::sink::{Checkpoint, Failure, Sink, Verdict, Written};
+use crate::sink::{Failure, Gate, Sink};
 use crate::telemetry::{State, Status, Where};
 
 /// How long the server may take to end the copy with us.
@@ -38,13 +39,6 @@ pub(super) enum End {
     Hold(Box<Held>, Failure),
 }
 
-/// What came back from Redis.
-enum Landed {
-    Opened(StreamId, String, Result<Checkpoint, Failure>),
-    Published(Box<Flight>, Result<Written, Failure>),
-    Pong(Result<(), Failure>),
-}
-
 /// The rows that are being marked, and who marks them.
 enum Marking {
     Idle(Box<Marker>),
@@ -52,12 +46,13 @@ enum Marking {
 }
 
 /// Whether messages are taken in.
-enum Intake {
+pub(super) enum Intake {
     Open,
     /// The end is asked for; at this instant we stop waiting for it.
     Draining(Instant),
-    /// What came could not be understood; what came before it is being settled.
-    Broken(Error),
+    /// Something that came cannot be published; what came before it is being settled, until this
+    /// instant if the end is asked for as well.
+    Broken(Error, Option<Instant>),
 }
 
 enum Event {
@@ -68,42 +63,53 @@ enum Event {
     Wire(Result<()>),
 }
 
-pub(super) struct Session {
-    line: Line,
+pub(super) struct Session<'a> {
+    pub(super) line: Line,
     replication: Replication,
-    sink: Sink,
-    settler: Settler,
+    pub(super) sink: Sink,
+    gate: Option<Gate>,
+    pub(super) settler: Settler,
     after_publish: AfterPublish,
     marking: Option<Marking>,
-    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
-    intake: Intake,
-    status: Arc<Status>,
-    timeline: u32,
+    pub(super) flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    pub(super) intake: Intake,
+    pub(super) status: Arc<Status>,
+    pub(super) memory: &'a mut Memory,
+    pub(super) timeline: u32,
     feedback_interval: Duration,
     probe_key: String,
     next_feedback: Instant,
     timer: Pin<Box<Sleep>>,
+    pub(super) is_pinging: bool,
     ignored: u64,
 }
 
-impl Session {
-    pub fn new(start: Start, after_publish: AfterPublish, status: Arc<Status>) -> Self {
+impl<'a> Session<'a> {
+    pub fn new(
+        start: Start,
+        after_publish: AfterPublish,
+        status: Arc<Status>,
+        memory: &'a mut Memory,
+    ) -> Self {
         let now = Instant::now();
         Self {
             line: start.line,
             replication: start.replication,
             sink: start.sink,
+            gate: start.gate,
             settler: start.settler,
             after_publish,
             marking: Some(Marking::Idle(Box::new(start.marker))),
             flights: FuturesUnordered::new(),
             intake: Intake::Open,
             status,
+            memory,
             timeline: start.timeline,
             feedback_interval: start.feedback_interval,
             probe_key: start.probe_key,
             next_feedback: now + start.feedback_interval,
             timer: Box::pin(tokio::time::sleep_until(now)),
+            is_pinging: false,
             ignored: 0,
         }
     }
@@ -118,10 +124,7 @@ impl Session {
                 return self.finish().await;
             }
             match self.next_event(shutdown).await {
-                Event::Stop => {
-                    self.status.enter(State::Draining);
-                    self.intake = Intake::Draining(Instant::now() + grace);
-                }
+                Event::Stop => self.stop(Instant::now() + grace),
                 Event::Landed(landed) => {
                     if let Some(failure) = self.land(landed)? {
                         return Ok(self.hold(failure));
@@ -131,6 +134,14 @@ impl Session {
                 Event::Time => self.tell_time(),
                 Event::Wire(result) => result?,
             }
+        }
+    }
+
+    fn stop(&mut self, deadline: Instant) {
+        self.status.enter(State::Draining);
+        match &mut self.intake {
+            Intake::Broken(_, until) => *until = Some(deadline),
+            Intake::Open | Intake::Draining(_) => self.intake = Intake::Draining(deadline),
         }
     }
 
@@ -147,6 +158,7 @@ impl Session {
                 break;
             }
         }
+        self.ask_gate();
         self.settle();
         self.tell_status();
         Ok(None)
@@ -172,7 +184,7 @@ impl Session {
             match received {
                 Ok(()) => {}
                 Err(error) if error.class() == Class::Definite => {
-                    self.intake = Intake::Broken(error);
+                    self.break_off(error);
                     return Ok(true);
                 }
                 Err(error) => return Err(error),
@@ -191,7 +203,8 @@ impl Session {
             let mut call: BoxFuture<'static, Landed> = match action {
                 Action::Open { stream, name, checkpoint_key } => Box::pin(async move {
                     let opened = sink.open(&name, &checkpoint_key, timeline).await;
-                    Landed::Opened(stream, name, opened)
+                    let keys = Keys { stream: name, checkpoint: checkpoint_key };
+                    Landed::Opened(stream, keys, opened)
                 }),
                 Action::Publish { flight, batch } => Box::pin(async move {
                     Landed::Published(Box::new(flight), sink.publish(batch).await)
@@ -215,13 +228,14 @@ impl Session {
             self.timer.as_mut().reset(due);
         }
         let is_open = matches!(self.intake, Intake::Open);
+        let may_stop = is_open || matches!(self.intake, Intake::Broken(_, None));
         let may_read = is_open && self.line.has_room();
         let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
         // To finish comes before to begin: the wish to stop, then replies and marks, then time,
         // then new WAL.
         tokio::select! {
             biased;
-            () = shutdown.requested(), if is_open => Event::Stop,
+            () = shutdown.requested(), if may_stop => Event::Stop,
             Some(landed) = self.flights.next(), if !self.flights.is_empty() => {
                 Event::Landed(landed)
             }
@@ -236,7 +250,7 @@ impl Session {
     /// The next instant at which something is to be done.
     fn due(&self) -> Instant {
         let mut due = self.next_feedback;
-        if let Intake::Draining(deadline) = self.intake {
+        if let Intake::Draining(deadline) | Intake::Broken(_, Some(deadline)) = self.intake {
             due = due.min(deadline);
         }
         if let (Some(Marking::Idle(_)), Some(settle)) = (&self.marking, self.settler.due()) {
@@ -245,46 +259,15 @@ impl Session {
         due
     }
 
-    /// What Redis answered; a failure that Redis must recover from first is handed back.
-    fn land(&mut self, landed: Landed) -> Result<Option<Failure>> {
-        let failed = match landed {
-            Landed::Opened(stream, name, Ok(checkpoint)) => {
-                tracing::debug!(
-                    stream = name,
-                    epoch = checkpoint.epoch,
-                    position = %checkpoint.position,
-                    "stream taken over"
-                );
-                self.line.opened(stream, &checkpoint);
-                return Ok(None);
-            }
-            Landed::Published(flight, Ok(written)) => {
-                let metrics = &self.status.metrics;
-                metrics.batches.inc();
-                metrics.published.inc_by(u64::try_from(written.added).unwrap_or(0));
-                metrics.duplicates.inc_by(u64::try_from(written.present).unwrap_or(0));
-                match written.refusal {
-                    Some(ref refusal) if refusal.verdict == Verdict::Outage => {
-                        (refusal.clone(), "publishing")
-                    }
-                    _ => {
-                        self.status.published_up_to(flight.commit_time);
-                        let settling = self.line.published(*flight, &written)?;
-                        self.settler.add(settling, Instant::now());
-                        return Ok(None);
-                    }
-                }
-            }
-            Landed::Pong(Ok(())) => return Ok(None),
-            Landed::Opened(_, name, Err(failure)) => {
-                let doing = format!("cannot take over stream {name:?}");
-                return classify(failure, &doing).map(Some);
-            }
-            Landed::Published(_, Err(failure)) => (failure, "cannot publish a batch"),
-            Landed::Pong(Err(failure)) => (failure, "Redis gives no sign of life"),
-        };
-        let (failure, doing) = failed;
-        classify(failure, doing).map(Some)
+    /// Asks whether what was published is safe by now. What Redis was asked before is not asked
+    /// again: it answers once its disk, or its replicas, have it.
+    fn ask_gate(&mut self) {
+        if let Some(gate) = &self.gate
+            && self.settler.must_ask()
+        {
+            let gate = gate.clone();
+            self.flights.push(Box::pin(async move { Landed::Safe(gate.pass().await) }));
+        }
     }
 
     /// Hands durable batches to the marker, or counts them as settled when rows are kept as they
@@ -326,9 +309,10 @@ impl Session {
         }
         self.next_feedback = now + self.feedback_interval;
         // The reply to our own status update is what moves a quiet slot: keepalives alone may never
-        // come.
-        self.tell_server(true);
-        if self.flights.is_empty() {
+        // come. Without room it would stay unread.
+        self.tell_server(matches!(self.intake, Intake::Open) && self.line.has_room());
+        // A batch in flight is a sign of life, or a timeout.
+        if self.line.in_flight() == 0 && !std::mem::replace(&mut self.is_pinging, true) {
             let sink = self.sink.clone();
             self.flights.push(Box::pin(async move { Landed::Pong(sink.ping().await) }));
         }
@@ -351,6 +335,7 @@ impl Session {
         if self.line.in_flight() == 0
             && !self.line.has_waiting()
             && matches!(self.intake, Intake::Open)
+            && self.line.has_room()
         {
             self.status.caught_up();
         }
@@ -362,17 +347,25 @@ impl Session {
     fn is_over(&self) -> bool {
         match &self.intake {
             Intake::Open => false,
-            Intake::Broken(_) => self.line.outstanding() == 0,
+            Intake::Broken(_, deadline) => {
+                self.is_at_rest() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            }
             Intake::Draining(deadline) => {
                 self.line.outstanding() == 0 || Instant::now() >= *deadline
             }
         }
     }
 
+    /// Whether all is settled that ever can be.
+    fn is_at_rest(&self) -> bool {
+        let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
+        !self.line.is_moving() && self.settler.is_empty() && !is_marking
+    }
+
     /// Tells the slot for the last time, and waits until the server has heard it.
     async fn finish(mut self) -> Result<End> {
         let left = self.line.outstanding();
-        if left > 0 {
+        if left > 0 && !matches!(self.intake, Intake::Broken(..)) {
             tracing::warn!(
                 events = left,
                 "stopped before everything was settled: the slot sends the rest again"
@@ -382,7 +375,7 @@ impl Session {
         self.tell_status();
         let finished = tokio::time::timeout(FINISH_TIMEOUT, self.replication.finish()).await;
         match self.intake {
-            Intake::Broken(error) => Err(error),
+            Intake::Broken(error, _) => Err(error),
             Intake::Open | Intake::Draining(_) => {
                 // Unheard, the last word costs a few repeats that the script skips.
                 if !matches!(finished, Ok(Ok(()))) {
@@ -412,16 +405,5 @@ async fn busy(marking: &mut Option<Marking>) -> (Box<Marker>, Job, Result<Marked
     match marking {
         Some(Marking::Busy(future)) => future.await,
         _ => std::future::pending().await,
-    }
-}
-
-/// An outage is handed back to be waited for; everything else ends the line.
-fn classify(failure: Failure, doing: &str) -> Result<Failure> {
-    match failure.verdict {
-        Verdict::Outage => Ok(failure),
-        Verdict::Fenced => Err(Error::slot_in_use(format!(
-            "{doing}: another relay has taken the stream over: {failure}"
-        ))),
-        Verdict::Restart | Verdict::Rejected | Verdict::Definite => Err(failure.into_error(doing)),
     }
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
 
-use super::line::{Rows, Settling};
+use super::flight::{Rows, Settling};
 use super::progress::Published;
 use crate::config::{AfterPublish, TableName};
 use crate::error::Result;
 use crate::postgres::{from_sql, is_lock_conflict, quote};
 use crate::sink::Durable;
 
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const MARK_PUBLISHED: &str = include_str!("../../sql/queries/mark_published.sql");
 const DELETE_PUBLISHED: &str = include_str!("../../sql/queries/delete_published.sql");
 const TRANSACTIONS_VISIBLE: &str = include_str!("../../sql/queries/transactions_visible.sql");
@@ -36,6 +35,11 @@ const VISIBLE_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Settler {
     durable: Durable,
     after_publish: AfterPublish,
+    /// Answered by Redis, and not known to be safe there.
+    unsafe_yet: VecDeque<(Instant, Settling)>,
+    /// So many of those were there when the server was asked; 0 while it is not being asked.
+    asked: usize,
+    /// Safe once it is so late.
     waiting: VecDeque<(Instant, Settling)>,
     next_mark: Instant,
 }
@@ -52,16 +56,45 @@ impl Settler {
     /// Nothing to settle yet.
     #[must_use]
     pub fn new(durable: Durable, after_publish: AfterPublish, now: Instant) -> Self {
-        Self { durable, after_publish, waiting: VecDeque::new(), next_mark: now }
+        Self {
+            durable,
+            after_publish,
+            unsafe_yet: VecDeque::new(),
+            asked: 0,
+            waiting: VecDeque::new(),
+            next_mark: now,
+        }
     }
 
     /// A batch was published now.
     pub fn add(&mut self, settling: Settling, now: Instant) {
-        let due = match self.durable {
-            Durable::AtOnce => now,
-            Durable::After(hold) => now + hold,
-        };
-        self.waiting.push_back((due, settling));
+        let due = now + self.durable.hold;
+        match self.durable.barrier {
+            Some(_) => self.unsafe_yet.push_back((due, settling)),
+            None => self.waiting.push_back((due, settling)),
+        }
+    }
+
+    /// Whether the server must be asked now whether its entries are safe; then it counts as being
+    /// asked until [`Settler::safe`]. What is published meanwhile waits for the next time.
+    pub fn must_ask(&mut self) -> bool {
+        if self.asked > 0 || self.unsafe_yet.is_empty() {
+            return false;
+        }
+        self.asked = self.unsafe_yet.len();
+        true
+    }
+
+    /// The server said that everything is safe that was published before it was asked.
+    pub fn safe(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        self.waiting.extend(self.unsafe_yet.drain(..asked));
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.unsafe_yet.is_empty() && self.waiting.is_empty()
     }
 
     /// When [`Settler::take`] has something, at the earliest.
@@ -93,12 +126,17 @@ impl Settler {
     }
 }
 
-/// The SQL side: marks rows, in a session of its own.
-pub struct Marker {
-    client: Client,
+/// What marking needs, prepared once.
+pub struct Statements {
     after_publish: AfterPublish,
     mark: Option<Statement>,
     visible: Statement,
+}
+
+/// The SQL side: marks rows, in a session of its own.
+pub struct Marker {
+    client: Client,
+    statements: Statements,
 }
 
 /// What a mark did.
@@ -111,11 +149,14 @@ pub struct Marked {
 }
 
 impl Marker {
-    /// Sets the session up and prepares its statements.
-    pub async fn new(client: Client, table: &TableName, after: AfterPublish) -> Result<Self> {
+    /// Prepares the statements in the session of `client`.
+    pub async fn prepare(
+        client: &Client,
+        table: &TableName,
+        after: AfterPublish,
+    ) -> Result<Statements> {
         let doing = format!("cannot prepare marking rows of {}.{}", table.schema, table.name);
         let failed = |error| from_sql(&doing, error);
-        client.batch_execute(SESSION).await.map_err(failed)?;
         let quoted = quote::qualified(&table.schema, &table.name);
         let mark = match after {
             AfterPublish::Mark => Some(MARK_PUBLISHED.replace("{table}", &quoted)),
@@ -130,12 +171,18 @@ impl Marker {
             None => None,
         };
         let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;
-        Ok(Self { client, after_publish: after, mark, visible })
+        Ok(Statements { after_publish: after, mark, visible })
+    }
+
+    /// Takes over the client that the statements were prepared with.
+    #[must_use]
+    pub fn new(client: Client, statements: Statements) -> Self {
+        Self { client, statements }
     }
 
     /// Marks `rows`. Returns when each bears the mark or is gone for good.
     pub async fn mark(&self, rows: &Rows) -> Result<Marked> {
-        let Some(mark) = &self.mark else { return Ok(Marked::default()) };
+        let Some(mark) = &self.statements.mark else { return Ok(Marked::default()) };
         let asked = u64::try_from(rows.ids.len()).unwrap_or(u64::MAX);
         let touched = self.execute(mark, &rows.ids).await?;
         if touched >= asked {
@@ -146,7 +193,7 @@ impl Marker {
         self.wait_until_visible(&rows.transactions).await?;
         let again = self.execute(mark, &rows.ids).await?;
         // A mark that is repeated touches all rows there are; a delete only those it missed before.
-        let rows = match self.after_publish {
+        let rows = match self.statements.after_publish {
             AfterPublish::Delete => touched + again,
             AfterPublish::Mark | AfterPublish::Keep => again,
         };
@@ -177,17 +224,18 @@ impl Marker {
         let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
         let mut patience = Some(Instant::now() + VISIBLE_PATIENCE);
         loop {
-            let row = self.client.query_one(&self.visible, &[&ids]).await.map_err(|error| {
-                from_sql("cannot ask whether published rows are visible", error)
-            })?;
+            let row = self.client.query_one(&self.statements.visible, &[&ids]).await.map_err(
+                |error| from_sql("cannot ask whether published rows are visible", error),
+            )?;
             if row.get("visible") {
                 return Ok(());
             }
             if patience.is_some_and(|until| Instant::now() > until) {
                 patience = None;
                 tracing::warn!(
-                    "published rows are not visible yet (a synchronous standby that does not \
-                     answer?): they are marked when they are"
+                    "published rows are not visible yet: their commits wait for a synchronous \
+                     standby that does not answer (is it this relay? see \
+                     synchronous_standby_names); they are marked when they are"
                 );
             }
             tokio::time::sleep(VISIBLE_POLL).await;

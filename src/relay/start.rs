@@ -11,15 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use super::history::History;
 use super::line::{Limits, Line};
 use super::settle::{Marker, Settler};
-use crate::config::{AfterPublish, Settings};
+use crate::config::{AfterPublish, Settings, TableName};
 use crate::error::{Error, Result};
+use crate::lsn::Lsn;
 use crate::outbox::Plan;
-use crate::postgres::{self, Replication, Slot, Target, from_sql, quote};
-use crate::sink::{self, Durable, Sink, Timeouts};
+use crate::postgres::{self, Replication, Target, from_sql, quote};
+use crate::sink::{self, Durable, Facts, Gate, Sink, Timeouts};
 use crate::telemetry::{Endpoints, State, Status};
 
+const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const COUNT_UNPUBLISHED: &str = include_str!("../../sql/queries/count_unpublished.sql");
 
@@ -37,6 +40,8 @@ pub(super) struct Start {
     pub line: Line,
     pub replication: Replication,
     pub sink: Sink,
+    /// How Redis is asked whether its entries are safe, where that needs asking.
+    pub gate: Option<Gate>,
     pub settler: Settler,
     pub marker: Marker,
     /// The server's timeline, for the checkpoints.
@@ -67,43 +72,57 @@ impl Context {
         Timeouts { connect: self.settings.connect_timeout, reply: self.settings.redis_timeout }
     }
 
-    /// Brings a line up. While another relay holds the slot this waits, as a standby.
-    pub async fn start(&self) -> Result<Start> {
+    /// Brings a line up. While another relay holds the slot this waits, as a standby. `is_first`
+    /// says that no line of this process came up before.
+    pub async fn start(&self, is_first: bool) -> Result<Start> {
         let settings = &*self.settings;
         let client = self.target.sql().await?;
+        // First of all: a timeout or a mode that is set for the role must not cut the rest short.
+        client
+            .batch_execute(SESSION)
+            .await
+            .map_err(|error| from_sql("cannot set the session up", error))?;
         let facts = postgres::facts(&client).await?;
         if !facts.may_replicate {
             return Err(postgres::missing_replication_right(&facts.role));
         }
         check_table(&client, settings).await?;
-        self.prepare_publication(&client).await?;
-        let slot = self.free_slot(&client).await?;
-        let (sink, durable, redis) = self.connect_redis().await?;
+        let (sink, redis, durable) = self.connect_redis().await?;
 
         let frame_bytes_max = settings.max_event_bytes.saturating_add(FRAME_SLACK_BYTES);
         let mut replication = self.target.replication(frame_bytes_max).await?;
         let standing = replication.identify().await?;
-        let wal_sender_timeout = replication.wal_sender_timeout().await?;
         let source = format!("{}@{}", settings.slot_name, standing.system_id);
-        let marker = Marker::new(client, &settings.outbox_table, settings.after_publish).await?;
+        let checkpoint = sink::checkpoint_key(&settings.stream_name, &source);
+        self.prepare_publication(&client).await?;
+        let is_known = !is_first || is_known(&sink, &checkpoint).await?;
+        self.free_slot(&client, is_known).await?;
+        let wal_sender_timeout = replication.wal_sender_timeout().await?;
+        let forks = forks(&mut replication, standing.timeline).await;
+        let marker = Marker::prepare(&client, &settings.outbox_table, settings.after_publish);
+        let statements = marker.await?;
         replication
             .start(&settings.slot_name, &settings.publication_name, facts.has_messages)
             .await?;
+        // Only now is the slot ours, and what it says of itself cannot change behind our back.
+        let walsender =
+            postgres::walsender(&client, &settings.slot_name, replication.pid()).await?;
+        refuse_synchronous(walsender.sync_state.as_deref())?;
+        let history = History {
+            timeline: standing.timeline,
+            forks,
+            wal_end: walsender.wal_end,
+            confirmed: walsender.confirmed,
+        };
+        let gate = self.connect_gate(durable, &checkpoint).await?;
         let longest = wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
             longest.map_or(settings.feedback_interval, |max| max.min(settings.feedback_interval));
         Ok(Start {
-            line: Line::new(limits(settings, &sink, source.clone()), slot.confirmed),
-            replication,
-            probe_key: sink::checkpoint_key(&settings.stream_name, &source),
-            sink,
-            settler: Settler::new(durable, settings.after_publish, Instant::now()),
-            marker,
-            timeline: standing.timeline,
-            feedback_interval,
+            line: Line::new(limits(settings, &sink, redis.bulk_bytes_max, source), history),
             endpoints: Endpoints {
                 postgres: format!("PostgreSQL {} at {}", facts.version, self.target.label()),
-                redis,
+                redis: format!("{} at {}", redis.version, sink::label(&settings.redis_url)),
                 slot: settings.slot_name.clone(),
                 publication: settings.publication_name.clone(),
                 table: settings.outbox_table.to_string(),
@@ -111,34 +130,57 @@ impl Context {
                 after_publish: settings.after_publish.name(),
                 durability: describe(settings, durable),
             },
+            replication,
+            probe_key: checkpoint,
+            sink,
+            gate,
+            settler: Settler::new(durable, settings.after_publish, Instant::now()),
+            marker: Marker::new(client, statements),
+            timeline: standing.timeline,
+            feedback_interval,
         })
     }
 
+    /// The publication, which must not be younger than the slot: decoding looks for it as of the
+    /// time of the change
+    /// (<https://www.postgresql.org/docs/current/logical-replication-publication.html>).
     async fn prepare_publication(&self, client: &Client) -> Result<()> {
-        let Settings { publication_name: name, outbox_table: table, auto_create, .. } =
-            &*self.settings;
+        let Settings {
+            publication_name: name, outbox_table: table, slot_name, auto_create, ..
+        } = &*self.settings;
         if postgres::find_publication(client, name, table).await? {
             return Ok(());
         }
         if !auto_create {
             return Err(missing(&format!("publication {name:?}")));
         }
+        if postgres::find_slot(client, slot_name, self.target.database()).await?.is_some() {
+            return Err(Error::definite(format!(
+                "publication {name:?} is gone, but replication slot {slot_name:?} is there: the \
+                 slot cannot read the WAL from before a new publication"
+            ))
+            .hint(
+                "drop the slot (SELECT pg_drop_replication_slot(...)) and run `walrelay setup`; \
+                 rows with published = false that were written before are not sent by it",
+            ));
+        }
         postgres::create_publication(client, name, table).await?;
         tracing::info!(publication = name, table = %table, "publication created");
         Ok(())
     }
 
-    /// The slot, once nobody holds it.
-    async fn free_slot(&self, client: &Client) -> Result<Slot> {
+    /// Waits until the slot is there and nobody holds it.
+    async fn free_slot(&self, client: &Client, is_known: bool) -> Result<()> {
         let name = &self.settings.slot_name;
         let mut is_said = false;
         loop {
             let Some(slot) = postgres::find_slot(client, name, self.target.database()).await?
             else {
-                self.create_slot(client).await?;
+                // Also when it was dropped while this relay stood by.
+                self.create_slot(client, is_known || is_said).await?;
                 continue;
             };
-            let Some(pid) = slot.active_pid else { return Ok(slot) };
+            let Some(pid) = slot.active_pid else { return Ok(()) };
             self.status.enter(State::Standby);
             if !std::mem::replace(&mut is_said, true) {
                 let holder = slot.active_application.as_deref().unwrap_or("unknown");
@@ -153,65 +195,151 @@ impl Context {
         }
     }
 
-    async fn create_slot(&self, client: &Client) -> Result<()> {
+    async fn create_slot(&self, client: &Client, is_known: bool) -> Result<()> {
         let Settings { slot_name: name, outbox_table: table, auto_create, .. } = &*self.settings;
         if !auto_create {
             return Err(missing(&format!("replication slot {name:?}")));
         }
+        if is_known {
+            return Err(Error::definite(format!(
+                "replication slot {name:?} is gone, and events were published from it: what was \
+                 committed since then is in no slot"
+            ))
+            .hint(
+                "run `walrelay setup` for a new slot; it sends what is committed from then on. \
+                 Rows that are still published = false must be inserted anew",
+            ));
+        }
+        tracing::info!(slot = name, "creating the slot: waits for the transactions that are open");
         postgres::create_slot(client, name).await?;
         tracing::info!(slot = name, "replication slot created: events from now on are published");
-        let sql =
-            COUNT_UNPUBLISHED.replace("{table}", &quote::qualified(&table.schema, &table.name));
-        let doing = format!("cannot count the unpublished rows of table {table}");
-        let row = match client.query_one(&sql, &[]).await {
-            Ok(row) => row,
-            // A table without the flag has nothing to count.
-            Err(error) if postgres::is_undefined_column(&error) => return Ok(()),
-            Err(error) => return Err(from_sql(&doing, error)),
-        };
-        let unpublished: i64 = row.get("unpublished");
-        if unpublished > 0 {
-            tracing::warn!(
-                table = %table,
-                rows = unpublished,
-                "the table holds unpublished rows from before the slot: the slot does not send them"
-            );
-        }
-        Ok(())
+        tell_unpublished(client, table).await
     }
 
-    async fn connect_redis(&self) -> Result<(Sink, Durable, String)> {
+    async fn connect_gate(&self, durable: Durable, checkpoint: &str) -> Result<Option<Gate>> {
+        let Some(barrier) = durable.barrier else { return Ok(None) };
+        let url = &self.settings.redis_url;
+        let key = format!("{checkpoint}:watermark");
+        let gate = Gate::connect(url, self.timeouts(), barrier, key).await;
+        gate.map(Some).map_err(|failure| {
+            failure.into_error(&format!("cannot use Redis at {}", sink::label(url)))
+        })
+    }
+
+    async fn connect_redis(&self) -> Result<(Sink, Facts, Durable)> {
         let settings = &*self.settings;
-        let label = sink::label(&settings.redis_url);
-        let doing = format!("cannot use Redis at {label}");
+        let doing = format!("cannot use Redis at {}", sink::label(&settings.redis_url));
         let sink = Sink::connect(&settings.redis_url, self.timeouts())
             .await
             .map_err(|failure| failure.into_error(&doing))?;
         let facts = sink.facts().await.map_err(|failure| failure.into_error(&doing))?;
-        let durable = facts.durable(settings.durability)?;
-        if let Some(policy) = facts.maxmemory_policy.as_deref()
-            && policy.starts_with("allkeys-")
-        {
-            tracing::warn!(
-                policy,
-                "Redis throws any key away when its memory is full, streams too: set \
-                 maxmemory-policy noeviction"
-            );
-        }
-        Ok((sink, durable, format!("{} at {label}", facts.version)))
+        let durable = Durable::of(settings.durability, &facts)?;
+        tell_hazards(&facts, durable);
+        Ok((sink, facts, durable))
     }
 }
 
-fn limits(settings: &Settings, sink: &Sink, source: String) -> Limits {
+/// Whether events were published from this slot to this Redis before.
+async fn is_known(sink: &Sink, checkpoint: &str) -> Result<bool> {
+    let known = sink.has_checkpoint(checkpoint).await;
+    known.map_err(|failure| failure.into_error("cannot read the checkpoint in Redis"))
+}
+
+/// Where each earlier timeline was left. A server that cannot tell (its history file is gone) is
+/// no reason to stop: the event at a stream's checkpoint shows as well whether history holds.
+async fn forks(replication: &mut Replication, timeline: u32) -> Vec<(u32, Lsn)> {
+    match replication.timeline_history(timeline).await {
+        Ok(forks) => forks,
+        Err(error) => {
+            tracing::warn!(timeline, error = %error, "the timeline's history is not known");
+            Vec::new()
+        }
+    }
+}
+
+/// A commit that waits for us would wait for ever: we confirm what is marked, and mark what others
+/// can see, which is only after the wait.
+fn refuse_synchronous(sync_state: Option<&str>) -> Result<()> {
+    match sync_state {
+        None | Some("async") => Ok(()),
+        Some(state) => Err(Error::definite(format!(
+            "PostgreSQL treats this relay as a synchronous standby ({state}): its commits would \
+             wait for the relay, and the relay for them"
+        ))
+        .hint(
+            "name the standbys in synchronous_standby_names instead of '*' or walrelay, and \
+             reload PostgreSQL",
+        )),
+    }
+}
+
+fn tell_hazards(facts: &Facts, durable: Durable) {
+    if let Some(policy) = facts.maxmemory_policy.as_deref()
+        && policy.starts_with("allkeys-")
+    {
+        tracing::warn!(
+            policy,
+            "Redis throws any key away when its memory is full, streams too: set \
+             maxmemory-policy noeviction"
+        );
+    }
+    if facts.is_rewrite_unsynced && !durable.hold.is_zero() {
+        tracing::warn!(
+            "Redis does not sync its append-only file while it rewrites it: a power loss then \
+             loses confirmed entries; set no-appendfsync-on-rewrite no"
+        );
+    }
+    if let (Some(barrier), Some(replicas)) = (durable.barrier, facts.replicas)
+        && replicas < u32::from(barrier.replicas)
+    {
+        tracing::warn!(
+            replicas,
+            wanted = barrier.replicas,
+            "Redis has fewer replicas than durability asks for: nothing is confirmed until they \
+             are there"
+        );
+    }
+}
+
+/// Says how many rows the new slot will not send.
+async fn tell_unpublished(client: &Client, table: &TableName) -> Result<()> {
+    let sql = COUNT_UNPUBLISHED.replace("{table}", &quote::qualified(&table.schema, &table.name));
+    let doing = format!("cannot count the unpublished rows of table {table}");
+    let row = match client.query_one(&sql, &[]).await {
+        Ok(row) => row,
+        // A table without the flag has nothing to count.
+        Err(error) if postgres::is_undefined_column(&error) => return Ok(()),
+        Err(error) => return Err(from_sql(&doing, error)),
+    };
+    let unpublished: i64 = row.get("unpublished");
+    if unpublished > 0 {
+        tracing::warn!(
+            table = %table,
+            rows = unpublished,
+            "the table holds unpublished rows from before the slot: the slot does not send them"
+        );
+    }
+    Ok(())
+}
+
+fn limits(
+    settings: &Settings,
+    sink: &Sink,
+    bulk_bytes_max: Option<usize>,
+    source: String,
+) -> Limits {
     Limits {
         outbox: settings.outbox_table.clone(),
         stream: settings.stream_name.clone(),
+        slot: settings.slot_name.clone(),
         source,
         format: settings.entry_format,
         batch_events: settings.batch_size.get(),
         batch_bytes: settings.batch_bytes,
         batches_in_flight: settings.batches_in_flight.get(),
-        event_bytes_max: settings.max_event_bytes,
+        // What the server would cut the connection for is refused here, by its row.
+        event_bytes_max: bulk_bytes_max
+            .map_or(settings.max_event_bytes, |max| max.min(settings.max_event_bytes)),
         maxlen: settings.stream_maxlen.map_or(0, std::num::NonZeroU64::get),
         publish_sha: sink.publish_sha(),
     }
@@ -265,9 +393,8 @@ fn missing(what: &str) -> Error {
 }
 
 fn describe(settings: &Settings, durable: Durable) -> String {
-    let name = settings.durability.name();
-    match durable {
-        Durable::AtOnce => name.to_owned(),
-        Durable::After(hold) => format!("{name} (confirmed {} s after the write)", hold.as_secs()),
+    match durable.describe() {
+        how if how.is_empty() => settings.durability.to_string(),
+        how => format!("{} ({how})", settings.durability),
     }
 }

@@ -7,11 +7,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::line::{Limits, Rows};
+use super::flight::Rows;
+use super::line::Limits;
 use super::progress::Pending;
 use crate::lsn::Position;
 use crate::outbox::Envelope;
-use crate::sink::{Batch, Checkpoint, Hint, checkpoint_key};
+use crate::sink::{Batch, Hint, checkpoint_key};
 
 /// Streams remembered. One costs some 300 bytes; past this, idle ones are forgotten.
 const STREAMS_MAX: usize = 4_096;
@@ -29,6 +30,17 @@ pub struct Filling {
     pub commit_time: i64,
 }
 
+/// How a stream becomes ours to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The leader's number: whoever has a lower one is fenced off.
+    pub epoch: u64,
+    /// What its next batch follows.
+    pub follows: Position,
+    /// The event that was written last, before this line: it must be sent again.
+    pub unmet: Option<Position>,
+}
+
 /// Whether a stream is ours to write.
 #[derive(Clone, Copy, Debug)]
 enum Standing {
@@ -38,6 +50,8 @@ enum Standing {
     Opening,
     /// Ours, under this epoch; the next batch follows this position.
     Open { epoch: u64, follows: Position },
+    /// Something in it was refused: nothing behind that may be written.
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -48,6 +62,8 @@ struct Stream {
     /// Batches in order; only the last may still be filled.
     queue: VecDeque<Filling>,
     in_flight: usize,
+    /// The last event that was written before this line: it must be sent again, and was not yet.
+    unmet: Option<Position>,
     /// Size of the batch before: what the next may come to.
     events_hint: usize,
     bytes_hint: usize,
@@ -57,6 +73,7 @@ impl Stream {
     fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.in_flight == 0
+            && self.unmet.is_none()
             && matches!(self.standing, Standing::Open { .. })
     }
 
@@ -106,6 +123,10 @@ pub struct Streams {
     unopened: VecDeque<usize>,
     batches: usize,
     bytes: usize,
+    /// Streams with an event that must be met.
+    unmet: usize,
+    /// Whether a stream was forgotten: one that is met for the first time may not be new.
+    has_forgotten: bool,
 }
 
 impl Streams {
@@ -129,6 +150,7 @@ impl Streams {
             standing: Standing::Unknown,
             queue: VecDeque::new(),
             in_flight: 0,
+            unmet: None,
             events_hint: 1,
             bytes_hint: 0,
         };
@@ -158,6 +180,7 @@ impl Streams {
             }
             slot.is_some()
         });
+        self.has_forgotten = true;
     }
 
     /// Adds an event to its stream's last batch, or to a new one behind it. `add` writes it.
@@ -189,12 +212,29 @@ impl Streams {
         Some((StreamId(number), stream.name.clone(), stream.checkpoint_key.clone()))
     }
 
-    /// A stream was taken over.
-    pub fn opened(&mut self, id: StreamId, checkpoint: &Checkpoint) {
+    /// A stream is ours to write.
+    pub fn open(&mut self, id: StreamId, opening: Opening) {
         if let Some(Some(stream)) = self.slots.get_mut(id.0) {
-            let (epoch, follows) = (checkpoint.epoch, checkpoint.position);
+            let Opening { epoch, follows, unmet } = opening;
             stream.standing = Standing::Open { epoch, follows };
+            self.unmet += usize::from(unmet.is_some());
+            stream.unmet = unmet;
         }
+    }
+
+    /// Nothing more is written to the stream. Returns the epoch that it was open under, or 0.
+    pub fn stop(&mut self, id: StreamId) -> u64 {
+        let Some(Some(stream)) = self.slots.get_mut(id.0) else { return 0 };
+        match std::mem::replace(&mut stream.standing, Standing::Stopped) {
+            Standing::Open { epoch, .. } => epoch,
+            Standing::Unknown | Standing::Opening | Standing::Stopped => 0,
+        }
+    }
+
+    /// Whether nothing more is written to the stream.
+    pub fn is_stopped(&self, id: StreamId) -> bool {
+        let stream = self.slots.get(id.0).and_then(Option::as_ref);
+        stream.is_some_and(|stream| matches!(stream.standing, Standing::Stopped))
     }
 
     /// The next batch that may leave: of an open stream with fewer than `in_flight_max` batches in
@@ -212,7 +252,10 @@ impl Streams {
                 {
                     Some((*epoch, follows))
                 }
-                Standing::Unknown | Standing::Opening | Standing::Open { .. } => None,
+                Standing::Unknown
+                | Standing::Opening
+                | Standing::Open { .. }
+                | Standing::Stopped => None,
             };
             let Some(((epoch, follows), filling)) =
                 open.and_then(|open| stream.queue.pop_front().map(|filling| (open, filling)))
@@ -234,11 +277,38 @@ impl Streams {
         None
     }
 
-    /// A batch of the stream was answered.
-    pub fn landed(&mut self, id: StreamId) {
-        if let Some(Some(stream)) = self.slots.get_mut(id.0) {
-            stream.in_flight -= 1;
+    /// A batch of the stream was answered; with `reached`, all up to there is in it.
+    pub fn landed(&mut self, id: StreamId, reached: Option<Position>) {
+        let Some(Some(stream)) = self.slots.get_mut(id.0) else { return };
+        stream.in_flight -= 1;
+        if stream.unmet.is_some() && stream.unmet <= reached {
+            stream.unmet = None;
+            self.unmet -= 1;
         }
+    }
+
+    /// Whether each event that must be met was met.
+    pub fn has_met_all(&self) -> bool {
+        self.unmet == 0
+    }
+
+    /// Whether a stream was forgotten in this line.
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten
+    }
+
+    /// The first row that waits for the stream.
+    pub fn first_row(&self, id: StreamId) -> Option<i64> {
+        let stream = self.slots.get(id.0)?.as_ref()?;
+        stream.queue.front()?.rows.ids.first().copied()
+    }
+
+    /// Whether a batch could leave now or later without anything new.
+    pub fn has_sendable(&self) -> bool {
+        let is_sendable = |stream: &Stream| {
+            !stream.queue.is_empty() && !matches!(stream.standing, Standing::Stopped)
+        };
+        !self.unopened.is_empty() || self.slots.iter().flatten().any(is_sendable)
     }
 
     /// The stream's name.

@@ -18,8 +18,8 @@ const PLAIN_VALUES: usize = 9;
 const TRACED_VALUES: usize = 11;
 /// RESP's own bytes around one argument, roughly.
 const ARGUMENT_OVERHEAD: usize = 8;
-/// Arguments around the events: EVALSHA, hash, key count, two keys; the six of the batch.
-const FRAME_ARGUMENTS: usize = 11;
+/// Arguments around the events: EVALSHA, hash, key count, two keys; the five of the batch.
+const FRAME_ARGUMENTS: usize = 10;
 
 /// Bytes around the events.
 const FRAME_BYTES: usize = 512;
@@ -65,7 +65,8 @@ impl Layout {
         1 + match self {
             Self::Plain => PLAIN_VALUES,
             Self::Traced => TRACED_VALUES,
-            Self::Data => 1,
+            // The envelope, and the event's id for the checkpoint.
+            Self::Data => 2,
         }
     }
 }
@@ -77,7 +78,6 @@ pub struct Batch {
     layout: Layout,
     events: usize,
     bytes: usize,
-    last_event_id: Vec<u8>,
     last_position: Position,
 }
 
@@ -96,14 +96,7 @@ impl Batch {
         let arguments = FRAME_ARGUMENTS + hint.events * layout.stride();
         let mut command = Cmd::with_capacity(arguments, hint.bytes + FRAME_BYTES);
         command.arg("EVALSHA").arg(sha).arg("2").arg(keys.0).arg(keys.1);
-        Self {
-            command,
-            layout,
-            events: 0,
-            bytes: 0,
-            last_event_id: Vec::new(),
-            last_position: Position::START,
-        }
+        Self { command, layout, events: 0, bytes: 0, last_position: Position::START }
     }
 
     /// Whether `envelope` can be written in this batch's layout.
@@ -117,15 +110,13 @@ impl Batch {
         let mut text = [0; Position::TEXT_BYTES];
         self.command.arg(position.write(&mut text));
         if self.layout == Layout::Data {
-            self.command.arg(writer.data(envelope));
+            self.command.arg(writer.data(envelope)).arg(envelope.event_id);
         } else {
             self.push_fields(envelope);
         }
         self.bytes += envelope.bytes() + self.layout.stride() * ARGUMENT_OVERHEAD;
         self.events += 1;
         self.last_position = position;
-        self.last_event_id.clear();
-        self.last_event_id.extend_from_slice(envelope.event_id);
     }
 
     fn push_fields(&mut self, envelope: &Envelope<'_>) {
@@ -155,7 +146,6 @@ impl Batch {
             .arg(self.layout.stride())
             .arg(epoch)
             .arg(follows.write(&mut text))
-            .arg(self.last_event_id)
             .arg(maxlen);
         Sealed(self.command)
     }

@@ -20,6 +20,8 @@ pub enum Verdict {
     Restart,
     /// Another relay leads: stop writing, become a standby.
     Fenced,
+    /// PostgreSQL uses positions a second time: what is in the stream is of another history.
+    Rewound,
     /// This event is refused; others are not.
     Rejected,
     /// Somebody must change a setting or a privilege.
@@ -51,6 +53,9 @@ impl Failure {
     pub fn of(error: &RedisError) -> Self {
         let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
         match error.code() {
+            Some("ERR") if is_for_good(&text) => {
+                Self { verdict: Verdict::Definite, code: "ERR".to_owned(), text }
+            }
             Some(code) => Self { verdict: verdict(code), code: code.to_owned(), text },
             None if error.kind() == ErrorKind::AuthenticationFailed => {
                 Self { verdict: Verdict::Definite, code: "AUTH".to_owned(), text }
@@ -80,7 +85,9 @@ impl Failure {
     pub fn into_error(self, doing: &str) -> Error {
         let what = format!("{doing}: {self}");
         match self.verdict {
-            Verdict::Outage | Verdict::Restart | Verdict::Fenced => Error::transient(what),
+            Verdict::Outage | Verdict::Restart | Verdict::Fenced | Verdict::Rewound => {
+                Error::transient(what)
+            }
             Verdict::Rejected | Verdict::Definite => match next_step(&self.code) {
                 Some(step) => Error::definite(what).hint(step),
                 None => Error::definite(what),
@@ -89,12 +96,19 @@ impl Failure {
     }
 }
 
+/// Errors without a code of their own that no waiting ends: our script fails, or the server does
+/// not take what we send.
+fn is_for_good(text: &str) -> bool {
+    ["Protocol error", "user_script", "Error running script"].iter().any(|sign| text.contains(sign))
+}
+
 fn verdict(code: &str) -> Verdict {
     match code {
+        "REWOUND" => Verdict::Rewound,
         "GAP" | "NOSCRIPT" => Verdict::Restart,
         "FENCED" => Verdict::Fenced,
         "WRONGTYPE" => Verdict::Rejected,
-        "NOPERM" | "CROSSSLOT" | "MOVED" | "ASK" | "WRONGPASS" => Verdict::Definite,
+        "CHECKPOINT" | "NOPERM" | "CROSSSLOT" | "MOVED" | "ASK" | "WRONGPASS" => Verdict::Definite,
         // LOADING, READONLY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, OOM, MISCONF, NOREPLICAS, BUSY,
         // NOAUTH.
         _ => Verdict::Outage,
@@ -105,6 +119,10 @@ fn next_step(code: &str) -> Option<&'static str> {
     match code {
         "WRONGTYPE" => Some("the key is no stream: rename or delete it, or choose another stream"),
         "NOPERM" => Some("allow the relay's user this command and key (README, Redis permissions)"),
+        "CHECKPOINT" => Some(
+            "something else wrote to the key of a checkpoint: delete it, and what the slot still \
+             has is sent again",
+        ),
         "MOVED" | "ASK" | "CROSSSLOT" => {
             Some("redis_url points at a Redis Cluster; this version needs a single primary")
         }

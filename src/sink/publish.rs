@@ -1,4 +1,5 @@
-//! The two script calls of the line: take a stream over, and publish a batch to it.
+//! The script calls of the line: take a stream over, tie its checkpoint to a history, publish a
+//! batch to it.
 //!
 //! In: a connection and a sealed batch. Out: what was written, or why nothing was. It must stay
 //! true that a reply is classified by `failure.rs` and by nothing else.
@@ -12,6 +13,7 @@ use super::failure::{Failure, Verdict};
 use crate::lsn::Position;
 
 const OPEN: &str = include_str!("open.lua");
+const ANCHOR: &str = include_str!("anchor.lua");
 
 /// What one script call did.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ impl Sink {
         let nonsense = || Failure {
             verdict: Verdict::Definite,
             code: "CHECKPOINT".to_owned(),
-            text: format!("the hash {checkpoint_key:?} holds no checkpoint of walrelay"),
+            text: format!("the hash {checkpoint_key:?} is no checkpoint of walrelay"),
         };
         Ok(Checkpoint {
             epoch: epoch.parse().map_err(|_| nonsense())?,
@@ -52,6 +54,21 @@ impl Sink {
             event_id,
             timeline: timeline.parse().ok(),
         })
+    }
+
+    /// Writes `timeline` into the checkpoint of `stream`, and `position` where one is given, as the
+    /// leader of this `epoch`.
+    pub async fn anchor(
+        &self,
+        (stream, checkpoint_key): (&str, &str),
+        epoch: u64,
+        timeline: u32,
+        position: Option<Position>,
+    ) -> Result<(), Failure> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(ANCHOR).arg(2).arg(stream).arg(checkpoint_key).arg(epoch).arg(timeline);
+        command.arg(position.map_or_else(String::new, |position| position.to_string()));
+        self.send(&command).await.map(drop)
     }
 
     /// Publishes a batch: one atomic step on the server.
@@ -78,6 +95,15 @@ impl Sink {
             Some(_) => return Err(nonsense()),
         };
         Ok(Written { added, present, refusal })
+    }
+
+    /// Whether something was ever published under this checkpoint.
+    pub async fn has_checkpoint(&self, checkpoint_key: &str) -> Result<bool, Failure> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(checkpoint_key).arg("position");
+        let values: Vec<Option<String>> =
+            command.query_async(&mut self.connection()).await.map_err(|e| Failure::of(&e))?;
+        Ok(values.iter().any(Option::is_some))
     }
 
     /// Tries a write that harms nothing, to see whether an outage is over.

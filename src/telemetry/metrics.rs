@@ -37,6 +37,10 @@ pub struct Metrics {
     pub restarts: Counter,
     /// Times Redis was lost or took no writes.
     pub redis_outages: Counter,
+    /// Times Redis came back with less than it had.
+    pub redis_rollbacks: Counter,
+    /// Times a stream's checkpoint was of a history that PostgreSQL lost.
+    pub history_rewinds: Counter,
     /// Failures of any kind.
     pub errors: Counter,
 }
@@ -58,11 +62,13 @@ impl Metrics {
             "lines": self.lines.get(),
             "restarts": self.restarts.get(),
             "redis_outages": self.redis_outages.get(),
+            "redis_rollbacks": self.redis_rollbacks.get(),
+            "history_rewinds": self.history_rewinds.get(),
         })
     }
 
     /// The names end in `_total` as they are printed.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 10] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 12] {
         [
             ("events_published", "Events written to Redis", &self.published),
             (
@@ -77,6 +83,16 @@ impl Metrics {
             ("lines", "Times the line from slot to Redis came up", &self.lines),
             ("restarts", "Times the line ended by a failure and was started again", &self.restarts),
             ("redis_outages", "Times Redis was lost or took no writes", &self.redis_outages),
+            (
+                "redis_rollbacks",
+                "Times Redis came back with less than it had",
+                &self.redis_rollbacks,
+            ),
+            (
+                "history_rewinds",
+                "Times PostgreSQL had lost the history that a stream was published from",
+                &self.history_rewinds,
+            ),
             ("errors", "Failures of any kind, see the log", &self.errors),
         ]
     }

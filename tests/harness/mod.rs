@@ -14,6 +14,7 @@
 )]
 
 pub mod consumer;
+pub mod copies;
 pub mod ledger;
 pub mod postgres;
 pub mod process;

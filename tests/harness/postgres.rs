@@ -66,6 +66,20 @@ impl Postgres {
         panic!("PostgreSQL does not start:\n{}", postgres.log());
     }
 
+    /// Another server with the same settings that reads its WAL from this one; no data, not
+    /// started.
+    pub(super) fn sibling(&self) -> Self {
+        let home = tempfile::Builder::new().prefix("walrelay-pg-").tempdir().expect("temp dir");
+        give_away(home.path());
+        let (programs, settings) = (self.programs.clone(), self.settings.clone());
+        let mut sibling = Self { programs, home, port: wait::free_port(), settings, process: None };
+        let socket = self.home.path().display();
+        let from = format!("host={socket} port={} user=postgres", self.port);
+        sibling.set("primary_conninfo", &from);
+        sibling.set("hot_standby", "on");
+        sibling
+    }
+
     /// Changes a setting; it holds from the next start on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);
@@ -195,7 +209,11 @@ impl Postgres {
         self.home.path().join("log")
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }
 }
@@ -303,7 +321,8 @@ fn copy_template(programs: &Path, home: &Path) {
     copy(&template, &data);
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a data directory whole.
+pub(super) fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
     assert!(done.success(), "cannot copy {} to {}", from.display(), to.display());
 }

@@ -12,8 +12,10 @@ mod harness;
 
 mod backpressure;
 mod crash;
+mod durability;
 mod envelope;
 mod failover;
+mod history;
 mod network;
 mod operator;
 mod order;

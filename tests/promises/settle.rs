@@ -1,7 +1,5 @@
 //! Rows are settled after their entries are safe, and the slot is confirmed after the rows are.
 
-use std::time::Duration;
-
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::Client;
 
@@ -214,27 +212,4 @@ async fn a_redis_with_older_data_gets_what_the_slot_still_has() {
     insert(&client, 501).await.unwrap();
     world.assert_all_published().await;
     relay.drain().await;
-}
-
-#[tokio::test]
-async fn with_fsync_a_row_is_not_marked_before_the_append_only_file_is_safe() {
-    let world = World::new().await;
-    let client = world.postgres.client().await;
-    let mut relay = world.settings.start_ready().await;
-    insert(&client, 1).await.unwrap();
-    world.until_marked().await;
-    let query = "SELECT published_at - created_at >= interval '2 seconds' FROM identity.outbox";
-    assert!(client.query_one(query, &[]).await.unwrap().get::<_, bool>(0));
-    relay.drain().await;
-}
-
-#[tokio::test]
-async fn fsync_without_an_append_only_file_is_refused() {
-    let world = World::with(&[], &[("appendonly", "no")]).await;
-    let done = world.settings.finish("run").await;
-    assert_eq!(done.code, Some(1), "{}", done.output);
-    assert!(done.output.contains("durability = memory"), "{}", done.output);
-    let mut relay = world.settings.clone().with("durability", "memory").start_ready().await;
-    relay.terminate();
-    assert_eq!(relay.exit_code(Duration::from_secs(10)).await, Some(0));
 }

@@ -1,0 +1,235 @@
+//! What Redis answers, and what follows from it.
+//!
+//! In: answers to the calls of a session. Out: receipts for the settler, or a failure to wait out, or
+//! the end of the line. It must stay true that nothing counts as published without an answer that
+//! says so, and that a history that was rewound is said loudly before anything is sent again.
+
+use tokio::time::Instant;
+
+use super::flight::Flight;
+use super::history::Judgement;
+use super::session::{Intake, Session};
+use super::streams::{Opening, StreamId};
+use crate::error::{Error, Result};
+use crate::lsn::Position;
+use crate::sink::{Checkpoint, Failure, Verdict, Written};
+
+/// What came back from Redis.
+pub(super) enum Landed {
+    Opened(StreamId, Keys, Result<Checkpoint, Failure>),
+    Anchored(StreamId, Then, Result<(), Failure>),
+    Published(Box<Flight>, Result<Written, Failure>),
+    Safe(Result<(), Failure>),
+    Pong(Result<(), Failure>),
+}
+
+/// A stream and its checkpoint.
+#[derive(Clone)]
+pub(super) struct Keys {
+    pub stream: String,
+    pub checkpoint: String,
+}
+
+/// What to do once a checkpoint was tied to the server's history.
+#[derive(Clone, Copy)]
+pub(super) enum Then {
+    /// The stream is open.
+    Open(Opening),
+    /// What was sent before this came out is to be sent again.
+    Restart,
+}
+
+impl Session<'_> {
+    /// What Redis answered; a failure that Redis must recover from first is handed back.
+    pub(super) fn land(&mut self, landed: Landed) -> Result<Option<Failure>> {
+        match landed {
+            Landed::Opened(stream, keys, Ok(checkpoint)) => {
+                self.opened(stream, keys, &checkpoint);
+                Ok(None)
+            }
+            Landed::Opened(stream, keys, Err(failure)) => match failure.verdict {
+                // Everything before the event that wanted the stream is settled, then we stop.
+                Verdict::Rejected | Verdict::Definite => {
+                    let error = self.line.not_opened(stream, failure);
+                    self.break_off(error);
+                    Ok(None)
+                }
+                Verdict::Outage | Verdict::Restart | Verdict::Fenced | Verdict::Rewound => {
+                    classify(failure, &format!("cannot take over stream {:?}", keys.stream))
+                }
+            },
+            Landed::Anchored(stream, then, Ok(())) => self.anchored(stream, then),
+            Landed::Anchored(_, _, Err(failure)) => {
+                classify(failure, "cannot tie a checkpoint to PostgreSQL's history")
+            }
+            Landed::Published(flight, Ok(written)) => self.published(*flight, &written),
+            Landed::Published(flight, Err(failure)) => self.unpublished(&flight, failure),
+            Landed::Safe(Ok(())) => {
+                self.settler.safe();
+                Ok(None)
+            }
+            Landed::Safe(Err(failure)) => classify(failure, "cannot ask whether entries are safe"),
+            Landed::Pong(Ok(())) => {
+                self.is_pinging = false;
+                Ok(None)
+            }
+            Landed::Pong(Err(failure)) => classify(failure, "Redis gives no sign of life"),
+        }
+    }
+
+    fn opened(&mut self, stream: StreamId, keys: Keys, checkpoint: &Checkpoint) {
+        let Checkpoint { epoch, position, .. } = *checkpoint;
+        tracing::debug!(stream = keys.stream, epoch, %position, "stream taken over");
+        if let Some(known) = self.memory.lost(&keys.stream, position) {
+            self.tell_redis_lost(&keys.stream, known, position);
+        }
+        self.memory.reached(&keys.stream, position);
+        let judgement = self.line.judge(checkpoint);
+        let opening = self.line.opening(checkpoint, &judgement);
+        let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.timeline);
+        let lowered = match judgement {
+            Judgement::Keep | Judgement::Meet if is_told => {
+                self.line.open(stream, opening);
+                return;
+            }
+            Judgement::Keep | Judgement::Meet => None,
+            Judgement::Lower { to, why } => {
+                self.tell_rewound(&keys.stream, &why);
+                self.memory.reached(&keys.stream, to);
+                Some(to)
+            }
+        };
+        // Before the first batch: a position of this timeline under the name of another would be
+        // taken for one of a history that is gone.
+        self.anchor(stream, keys, (epoch, lowered), Then::Open(opening));
+    }
+
+    fn anchor(
+        &mut self,
+        stream: StreamId,
+        keys: Keys,
+        (epoch, position): (u64, Option<Position>),
+        then: Then,
+    ) {
+        let (sink, timeline) = (self.sink.clone(), self.timeline);
+        self.flights.push(Box::pin(async move {
+            let names = (keys.stream.as_str(), keys.checkpoint.as_str());
+            let anchored = sink.anchor(names, epoch, timeline, position).await;
+            Landed::Anchored(stream, then, anchored)
+        }));
+    }
+
+    fn anchored(&mut self, stream: StreamId, then: Then) -> Result<Option<Failure>> {
+        match then {
+            Then::Open(opening) => {
+                self.line.open(stream, opening);
+                Ok(None)
+            }
+            Then::Restart => Err(Error::transient(
+                "PostgreSQL's history was rewound: sending again what its slot has",
+            )),
+        }
+    }
+
+    fn published(&mut self, flight: Flight, written: &Written) -> Result<Option<Failure>> {
+        let metrics = &self.status.metrics;
+        metrics.batches.inc();
+        metrics.published.inc_by(u64::try_from(written.added).unwrap_or(0));
+        metrics.duplicates.inc_by(u64::try_from(written.present).unwrap_or(0));
+        if let Some(refusal) = &written.refusal
+            && refusal.verdict != Verdict::Rejected
+        {
+            return classify(refusal.clone(), "cannot publish a batch");
+        }
+        self.status.published_up_to(flight.commit_time);
+        if written.refusal.is_none() {
+            self.memory.reached(self.line.stream_of(&flight), flight.last_position);
+        }
+        let (settling, refused) = self.line.published(flight, written)?;
+        self.settler.add(settling, Instant::now());
+        if let Some(error) = refused {
+            self.break_off(error);
+        }
+        Ok(None)
+    }
+
+    fn unpublished(&mut self, flight: &Flight, failure: Failure) -> Result<Option<Failure>> {
+        if self.line.unpublished(flight) {
+            // It followed what was refused, and so is refused as well.
+            return Ok(None);
+        }
+        if failure.verdict == Verdict::Rewound {
+            let stream = self.line.stream_of(flight).to_owned();
+            let keys = Keys { checkpoint: self.line.checkpoint_key(&stream), stream };
+            self.tell_rewound(&keys.stream, &failure.text);
+            let epoch = self.line.stop(flight);
+            self.memory.reached(&keys.stream, Position::START);
+            self.anchor(flight.stream, keys, (epoch, Some(Position::START)), Then::Restart);
+            return Ok(None);
+        }
+        classify(failure, "cannot publish a batch")
+    }
+
+    /// Takes nothing more in; what came before is settled, then this error ends the line.
+    pub(super) fn break_off(&mut self, error: Error) {
+        if matches!(self.intake, Intake::Broken(..)) {
+            return;
+        }
+        let deadline = match self.intake {
+            Intake::Draining(deadline) => Some(deadline),
+            Intake::Open | Intake::Broken(..) => None,
+        };
+        self.intake = Intake::Broken(error, deadline);
+    }
+
+    fn tell_rewound(&self, stream: &str, why: &str) {
+        self.status.metrics.history_rewinds.inc();
+        let what = format!("PostgreSQL's history was rewound: {why}");
+        self.status.failed(&Error::transient(what));
+        tracing::error!(
+            stream,
+            why,
+            "PostgreSQL's history was rewound (a standby promoted without the last transactions, \
+             or a restored copy): entries of transactions that it lost stay in the stream, and \
+             what its slot sends is published even where that repeats an entry"
+        );
+    }
+
+    fn tell_redis_lost(&self, stream: &str, known: Position, now: Position) {
+        self.status.metrics.redis_rollbacks.inc();
+        let confirmed = self.line.positions().confirmed;
+        let what = format!("Redis lost the end of stream {stream:?}: {known} was there");
+        self.status.failed(&Error::transient(what));
+        if now == Position::START {
+            tracing::error!(
+                stream,
+                was = %known,
+                %confirmed,
+                "Redis came back without the stream's checkpoint: what the slot still holds is \
+                 published again, what was confirmed before is not; its rows are in the outbox \
+                 unless they were deleted"
+            );
+        } else {
+            tracing::warn!(
+                stream,
+                was = %known,
+                %now,
+                %confirmed,
+                "Redis came back without its last entries: the slot sends them again"
+            );
+        }
+    }
+}
+
+/// An outage is handed back to be waited for; everything else ends the line.
+fn classify(failure: Failure, doing: &str) -> Result<Option<Failure>> {
+    match failure.verdict {
+        Verdict::Outage => Ok(Some(failure)),
+        Verdict::Fenced => Err(Error::slot_in_use(format!(
+            "{doing}: another relay has taken the stream over: {failure}"
+        ))),
+        Verdict::Restart | Verdict::Rejected | Verdict::Rewound | Verdict::Definite => {
+            Err(failure.into_error(doing))
+        }
+    }
+}

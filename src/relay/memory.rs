@@ -1,0 +1,65 @@
+//! What each stream was known to hold, over all lines of this process: a Redis that comes back with
+//! less is noticed. Pure; bounded; lost with the process, because nothing hangs on it but a warning.
+
+use std::collections::HashMap;
+
+use crate::lsn::Position;
+
+/// Streams remembered; past this all are forgotten.
+const STREAMS_MAX: usize = 4_096;
+
+/// The position of the last event that Redis said it had, by stream.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    reached: HashMap<String, Position>,
+}
+
+impl Memory {
+    /// Redis has all events of `stream` up to `position`.
+    pub fn reached(&mut self, stream: &str, position: Position) {
+        if let Some(known) = self.reached.get_mut(stream) {
+            *known = position;
+            return;
+        }
+        if self.reached.len() >= STREAMS_MAX {
+            self.reached.clear();
+        }
+        self.reached.insert(stream.to_owned(), position);
+    }
+
+    /// What Redis had of `stream`, if that was more than it has now.
+    pub fn lost(&self, stream: &str, now: Position) -> Option<Position> {
+        self.reached.get(stream).copied().filter(|known| *known > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+
+    fn at(lsn: u64) -> Position {
+        Position { commit_lsn: Lsn::new(lsn), ordinal: 1 }
+    }
+
+    #[test]
+    fn less_than_was_there_is_noticed_once() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.lost("s", Position::START), None);
+        memory.reached("s", at(7));
+        assert_eq!(memory.lost("s", at(7)), None);
+        assert_eq!(memory.lost("s", at(3)), Some(at(7)));
+        assert_eq!(memory.lost("other", at(3)), None);
+        memory.reached("s", at(3));
+        assert_eq!(memory.lost("s", at(3)), None);
+    }
+
+    #[test]
+    fn streams_without_end_do_not_fill_the_memory() {
+        let mut memory = Memory::default();
+        for number in 0..10_000 {
+            memory.reached(&number.to_string(), at(1));
+        }
+        assert!(memory.reached.len() <= STREAMS_MAX);
+    }
+}
