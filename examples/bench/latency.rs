@@ -42,6 +42,7 @@ struct Commit {
 /// What one rate showed; all times sorted.
 pub struct Measured {
     pub rate: u32,
+    pub durability: &'static str,
     pub achieved: f64,
     pub from_ack: Vec<Duration>,
     pub from_send: Vec<Duration>,
@@ -53,14 +54,15 @@ pub struct Measured {
 
 pub async fn measure(
     scene: &mut Scene,
-    rate: u32,
+    (rate, durability): (u32, &'static str),
     time: Duration,
 ) -> Result<Measured, Box<dyn Error>> {
     let slot = "bench_latency";
     scene.settle().await?;
     scene.sql.batch_execute("TRUNCATE identity.outbox").await?;
     scene.create_slot(slot).await?;
-    let mut relay = scene.settings.clone().with("slot_name", slot).start_ready().await;
+    let settings = scene.settings.clone().with("slot_name", slot).with("durability", durability);
+    let mut relay = settings.start_ready().await;
     let seconds = u32::try_from(time.as_secs())?;
     let total = WARM_UP + rate * seconds;
     let url = scene.redis.url();
@@ -77,11 +79,11 @@ pub async fn measure(
     let seen = seen.map_err(|error| format!("reader: {error}"))?;
     relay.drain().await;
     scene.drop_slot(slot).await?;
-    evaluate(rate, &commits, &seen)
+    evaluate((rate, durability), &commits, &seen)
 }
 
 fn evaluate(
-    rate: u32,
+    (rate, durability): (u32, &'static str),
     commits: &[Commit],
     seen: &HashMap<u32, Instant>,
 ) -> Result<Measured, Box<dyn Error>> {
@@ -105,7 +107,7 @@ fn evaluate(
     let span = last.zip(first).map_or(f64::NAN, |(last, first)| (last - first).as_secs_f64());
     let achieved = f64::from(u32::try_from(measured.len())?) / span;
     let slip = percentile(&slips, 990);
-    Ok(Measured { rate, achieved, from_ack, from_send, before_ack, slip })
+    Ok(Measured { rate, durability, achieved, from_ack, from_send, before_ack, slip })
 }
 
 /// Entry ids with names and values in turns.

@@ -31,8 +31,9 @@ use scene::{Scene, TRANSACTION_ROWS};
 use stage::Stage;
 use throughput::{After, Commands};
 
-/// Commits per second of the latency runs.
-const RATES: [u32; 2] = [100, 1_000];
+/// Commits per second of the latency runs, and `durability`: waiting for a disk must not show.
+const LOADS: [(u32, &str); 5] =
+    [(100, "fsync"), (1_000, "fsync"), (1_000, "memory"), (1_000, "fsync"), (1_000, "memory")];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -62,8 +63,8 @@ async fn bench() -> Result<(), Box<dyn Error>> {
     let samples = throughput(&mut scene, rounds).await?;
     report.throughput(rows, &samples);
     report.latency_head();
-    for rate in RATES {
-        report.latency(&latency::measure(&mut scene, rate, duration).await?);
+    for load in LOADS {
+        report.latency(&latency::measure(&mut scene, load, duration).await?);
     }
     report.legend();
     Ok(())

@@ -103,10 +103,10 @@ impl Report {
 
     pub fn latency_head(&self) {
         self.line("");
-        self.line("COMMIT acknowledged to XREAD returned, default settings (mark, fsync)");
+        self.line("COMMIT acknowledged to XREAD returned, after_publish = mark");
         self.line("");
         self.line(&format!(
-            "  {:<14}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}{:>13}",
+            "  {:<20}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}{:>13}",
             "commits/s", "p50", "p99", "p99.9", "max", "p50 of send", "before ack", "late by p99"
         ));
     }
@@ -115,10 +115,10 @@ impl Report {
         let [p50, p99, p999, max] =
             [500, 990, 999, 1_000].map(|permille| human(percentile(&measured.from_ack, permille)));
         let send = human(percentile(&measured.from_send, 500));
-        let rate = format!("{} ({:.0})", measured.rate, measured.achieved);
+        let rate = format!("{} ({:.0}) {}", measured.rate, measured.achieved, measured.durability);
         let slip = human(measured.slip);
         self.line(&format!(
-            "  {rate:<14}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
+            "  {rate:<20}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
             measured.before_ack
         ));
     }
@@ -126,7 +126,7 @@ impl Report {
     pub fn legend(&self) {
         self.line("");
         for text in [
-            "commits/s    as scheduled, and (as achieved)",
+            "commits/s    as scheduled, (as achieved), and the durability setting",
             "of send      from sending the INSERT, thus with the commit itself",
             "before ack   entries seen before the writer had its answer; they count as 0",
             "late by      how far the writers fell behind their schedule",
