@@ -20,6 +20,7 @@ mod network;
 mod operator;
 mod order;
 mod schema;
+mod script;
 mod security;
 mod settle;
 mod slot;

@@ -1,0 +1,134 @@
+//! The publish script alone, on a real Redis: answers that whole servers give only by chance.
+//!
+//! In: batches as the relay writes them, in the format `data`. Out: what is in the stream and in
+//! the checkpoint after each. Not here: who calls it, and what an answer leads to.
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value};
+
+use crate::harness::redis::Redis;
+
+const PUBLISH: &str = include_str!("../../src/sink/publish.lua");
+const STREAM: &str = "events";
+const CHECKPOINT: &str = "walrelay:{events}:test";
+/// Where a stream stands that nobody has written.
+const START: u64 = 0;
+
+fn position(n: u64) -> String {
+    format!("{n:016X}-00000001")
+}
+
+/// The events `from..=to` in one batch, each at the position of its number.
+async fn publish(
+    redis: &mut MultiplexedConnection,
+    (from, to): (u64, u64),
+    epoch: u64,
+    follows: u64,
+) -> Result<Vec<Value>, RedisError> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(PUBLISH).arg(2).arg(STREAM).arg(CHECKPOINT);
+    for n in from..=to {
+        command.arg(position(n)).arg(n.to_string());
+    }
+    let follows = if follows == START { "0".repeat(16) + "-00000000" } else { position(follows) };
+    command.arg("data").arg(2).arg(epoch).arg(follows).arg(format!("id-{to}")).arg(0);
+    command.query_async(redis).await
+}
+
+async fn take_over(redis: &mut MultiplexedConnection, epoch: u64) {
+    redis::Cmd::hset(CHECKPOINT, "epoch", epoch).query_async::<()>(redis).await.unwrap();
+}
+
+async fn stored(redis: &mut MultiplexedConnection, field: &str) -> String {
+    redis::Cmd::hget(CHECKPOINT, field).query_async(redis).await.unwrap()
+}
+
+async fn events(redis: &mut MultiplexedConnection) -> Vec<String> {
+    let mut command = redis::cmd("XRANGE");
+    command.arg(STREAM).arg("-").arg("+");
+    let entries: Vec<(String, Vec<String>)> = command.query_async(redis).await.unwrap();
+    entries.into_iter().map(|(_, mut fields)| fields.swap_remove(1)).collect()
+}
+
+fn counts(added: i64, present: i64) -> Vec<Value> {
+    vec![Value::Int(added), Value::Int(present)]
+}
+
+fn code(answer: Result<Vec<Value>, RedisError>) -> String {
+    answer.expect_err("nothing may be written").code().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_leader_of_an_earlier_epoch_writes_nothing() {
+    let server = Redis::start().await;
+    let mut redis = server.connection().await;
+    take_over(&mut redis, 7).await;
+    assert_eq!(publish(&mut redis, (1, 2), 7, START).await.unwrap(), counts(2, 0));
+    take_over(&mut redis, 8).await;
+    // It follows what is there: only the epoch tells that it leads no more.
+    assert_eq!(code(publish(&mut redis, (3, 4), 7, 2).await), "FENCED");
+    assert_eq!(events(&mut redis).await, ["1", "2"]);
+    assert_eq!(publish(&mut redis, (3, 4), 8, 2).await.unwrap(), counts(2, 0));
+    // Ten is more than nine, though not as text.
+    take_over(&mut redis, 10).await;
+    assert_eq!(code(publish(&mut redis, (5, 6), 9, 4).await), "FENCED");
+    assert_eq!(events(&mut redis).await, ["1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn a_batch_writes_nothing_unless_the_one_before_it_is_there() {
+    let server = Redis::start().await;
+    let mut redis = server.connection().await;
+    take_over(&mut redis, 7).await;
+    assert_eq!(publish(&mut redis, (1, 2), 7, START).await.unwrap(), counts(2, 0));
+    assert_eq!(code(publish(&mut redis, (5, 6), 7, 4).await), "GAP");
+    assert_eq!(events(&mut redis).await, ["1", "2"]);
+    assert_eq!(stored(&mut redis, "position").await, position(2));
+    // A checkpoint with an earlier epoch than ours is one that Redis had forgotten and found again.
+    take_over(&mut redis, 6).await;
+    assert_eq!(code(publish(&mut redis, (3, 4), 7, 2).await), "GAP");
+    redis::Cmd::del(CHECKPOINT).query_async::<()>(&mut redis).await.unwrap();
+    assert_eq!(code(publish(&mut redis, (3, 4), 7, 2).await), "GAP");
+    assert_eq!(events(&mut redis).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_skipped_and_counted() {
+    let server = Redis::start().await;
+    let mut redis = server.connection().await;
+    take_over(&mut redis, 7).await;
+    assert_eq!(publish(&mut redis, (1, 3), 7, START).await.unwrap(), counts(3, 0));
+    assert_eq!(publish(&mut redis, (1, 3), 7, START).await.unwrap(), counts(0, 3));
+    assert_eq!(publish(&mut redis, (2, 5), 7, START).await.unwrap(), counts(2, 2));
+    assert_eq!(events(&mut redis).await, ["1", "2", "3", "4", "5"]);
+    assert_eq!(stored(&mut redis, "position").await, position(5));
+    assert_eq!(stored(&mut redis, "event_id").await, "id-5");
+    assert_eq!(publish(&mut redis, (1, 2), 7, START).await.unwrap(), counts(0, 2));
+    assert_eq!(stored(&mut redis, "position").await, position(5), "a repeat moves nothing back");
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_what_came_before_it_and_nothing_behind() {
+    let server = Redis::start().await;
+    let mut redis = server.connection().await;
+    take_over(&mut redis, 7).await;
+    // Room for two more ids in this stream, then XADD is refused.
+    let last = "18446744073709551615-18446744073709551613";
+    redis::cmd("XGROUP")
+        .arg(&["CREATE", STREAM, "readers", "$", "MKSTREAM"])
+        .query_async::<()>(&mut redis)
+        .await
+        .unwrap();
+    let mut set = redis::cmd("XSETID");
+    set.arg(STREAM).arg(last).query_async::<()>(&mut redis).await.unwrap();
+    let answer = publish(&mut redis, (1, 5), 7, START).await.unwrap();
+    assert_eq!(answer[..2], counts(2, 0));
+    assert_eq!(answer.len(), 3, "the refusal's text: {answer:?}");
+    assert_eq!(events(&mut redis).await, ["1", "2"]);
+    assert_eq!(stored(&mut redis, "position").await, position(2), "not behind what was refused");
+    assert_eq!(code(publish(&mut redis, (6, 9), 7, 5).await), "GAP");
+    redis::Cmd::del(STREAM).query_async::<()>(&mut redis).await.unwrap();
+    assert_eq!(publish(&mut redis, (1, 5), 7, START).await.unwrap(), counts(3, 2));
+    assert_eq!(publish(&mut redis, (6, 9), 7, 5).await.unwrap(), counts(4, 0));
+    assert_eq!(events(&mut redis).await, ["3", "4", "5", "6", "7", "8", "9"]);
+}
