@@ -11,6 +11,7 @@
 mod harness;
 
 mod backpressure;
+mod bounds;
 mod crash;
 mod durability;
 mod envelope;

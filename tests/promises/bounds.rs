@@ -1,0 +1,91 @@
+//! The bounds that an operator sets hold: events and bytes in a call, calls in flight; and a relay
+//! that meets more streams than it remembers keeps the order of each.
+
+use serde_json::Value;
+
+use crate::harness::ledger::assert_rising_by;
+use crate::harness::proxy::Proxy;
+use crate::harness::relay::Relay;
+use crate::harness::wait::{self, PATIENCE};
+use crate::harness::world::{World, insert, insert_many};
+
+async fn until_lagging(relay: &Relay, events: i64) {
+    wait::until_equal("events that wait", Value::from(events), PATIENCE, async || {
+        relay.status().await["lag"]["events"].take()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_more_calls_are_in_flight_than_batches_in_flight_allows() {
+    let world = World::new().await;
+    let proxy = Proxy::start(world.redis.port());
+    let settings = world.settings.clone().with("redis_url", &world.redis.url_at(proxy.port()));
+    let settings = settings.with("batch_size", "10").with("batches_in_flight", "3");
+    let mut relay = settings.start_ready().await;
+    let client = world.postgres.client().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.assert_all_published().await;
+    world.until_marked().await;
+    until_lagging(&relay, 0).await;
+    proxy.hold_replies();
+    insert_many(&client, 11, 60).await.unwrap();
+    until_lagging(&relay, 50).await;
+    // Each of these is met by a relay that could send what waits, were it allowed to.
+    for n in 61..=65 {
+        insert(&client, n).await.unwrap();
+        until_lagging(&relay, n - 10).await;
+    }
+    let written = world.consumer().len().await.unwrap();
+    assert!((11..=40).contains(&written), "{written} entries: 10, and three calls of 10 at most");
+    proxy.mend();
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_call_holds_no_more_events_than_batch_size_and_no_more_bytes_than_batch_bytes() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let batches = async |relay: &Relay| relay.status().await["events"]["batches"].as_i64().unwrap();
+    let mut relay = world.settings.clone().with("batch_size", "10").start_ready().await;
+    insert_many(&client, 1, 1_000).await.unwrap();
+    world.until_marked().await;
+    let made = batches(&relay).await;
+    assert!(made >= 100, "1000 events in {made} calls of 10");
+    relay.drain().await;
+
+    // Two events of 40 kB fill a call of 64 KiB: the bound is looked at between events.
+    let mut relay = world.settings.clone().with("batch_bytes", "64KiB").start_ready().await;
+    let query = "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+                 SELECT 'Large', gen_random_uuid(), jsonb_build_object('x', repeat('y', 40000))
+                 FROM generate_series(1, 100)";
+    client.execute(query, &[]).await.unwrap();
+    world.until_marked().await;
+    let made = batches(&relay).await;
+    assert!(made >= 50, "100 events of 40 kB in {made} calls of 64 KiB");
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn more_streams_than_are_remembered_keep_their_order_and_lose_nothing() {
+    const STREAMS: i64 = 5_000;
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let mut relay = world.settings.clone().with("durability", "memory").start_ready().await;
+    let query = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
+                 SELECT 'Spread', gen_random_uuid(), jsonb_build_object('n', n),
+                     'stream-' || n % $1 FROM generate_series(1::int8, $1::int8 * 3) AS n ORDER BY n";
+    client.execute(query, &[&STREAMS]).await.unwrap();
+    world.until_marked().await;
+    for number in (0..STREAMS).step_by(97) {
+        let entries = world.consumer_of(&format!("stream-{number}")).read_all().await;
+        assert_eq!(entries.len(), 3, "in stream-{number}");
+        assert_rising_by(&entries, "topic");
+    }
+    let events = relay.status().await["events"].take();
+    assert_eq!(events["published"], STREAMS * 3, "{events}");
+    assert_eq!(events["duplicates"], 0, "no line was broken by it: {events}");
+    relay.drain().await;
+}
