@@ -200,6 +200,19 @@ impl Postgres {
         value.unwrap_or_else(|| panic!("{sql}: no value"))
     }
 
+    /// Feeds a script to psql, statement by statement, as an operator does; panics at its first error.
+    pub fn psql(&self, script: &str) {
+        let file = self.home.path().join("script.sql");
+        std::fs::write(&file, script).expect("a file for the script");
+        let beside = Some(self.programs.join("psql")).filter(|file| file.is_file());
+        let psql = beside.or_else(|| wait::in_path("psql")).expect("no psql found");
+        let mut command = Command::new(psql);
+        command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"]).arg(file);
+        let done = command.args(["--dbname", &self.socket_url()]).output().expect("psql");
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "psql fails: {errors}\n{script}");
+    }
+
     /// What the server logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()

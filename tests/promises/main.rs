@@ -26,4 +26,5 @@ mod schema;
 mod script;
 mod security;
 mod settle;
+mod setup;
 mod slot;

@@ -8,7 +8,7 @@ use crate::harness::postgres::PASSWORD;
 use crate::harness::redis::Redis;
 use crate::harness::relay::{Finished, Settings};
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{World, insert, insert_many};
+use crate::harness::world::{STREAM, World, insert, insert_many};
 
 async fn run(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
@@ -188,6 +188,14 @@ async fn a_stream_key_of_another_type_stops_the_relay_and_names_stream_and_row()
 }
 
 #[tokio::test]
+async fn a_default_stream_that_is_taken_is_told_before_the_first_event() {
+    let world = World::new().await;
+    let mut redis = world.redis.connection().await;
+    redis::Cmd::set(STREAM, "a string").query_async::<()>(&mut redis).await.unwrap();
+    assert_refused(&world.settings, 1, &["WRONGTYPE", STREAM, "no stream"]).await;
+}
+
+#[tokio::test]
 async fn a_payload_that_is_not_json_stops_the_relay_at_its_row() {
     let world = World::new().await;
     let client = world.postgres.client().await;
@@ -286,25 +294,6 @@ async fn the_old_url_scheme_works() {
     let url = world.postgres.url().replace("postgresql://", "postgresql+asyncpg://");
     let mut relay = world.settings.clone().with("database_url", &url).start_ready().await;
     insert(&world.postgres.client().await, 1).await.unwrap();
-    world.assert_all_published().await;
-    relay.drain().await;
-}
-
-#[tokio::test]
-async fn setup_can_be_repeated_and_its_sql_can_be_run_by_hand() {
-    let world = World::bare(&[], &[]).await;
-    let client = world.postgres.client().await;
-    let print = world.settings.clone().with_arguments(&["--print"]).finish("setup").await;
-    assert_eq!(print.code, Some(0), "{}", print.output);
-    let query = "SELECT count(*) FROM pg_replication_slots";
-    assert_eq!(client.query_one(query, &[]).await.unwrap().get::<_, i64>(0), 0, "print only");
-    world.settings.setup().await;
-    insert(&client, 1).await.unwrap();
-    let again = world.settings.finish("setup").await;
-    assert_eq!(again.code, Some(0), "{}", again.output);
-    assert!(!again.output.contains("created"), "{}", again.output);
-    assert_eq!(client.query_one(query, &[]).await.unwrap().get::<_, i64>(0), 1);
-    let mut relay = world.settings.start_ready().await;
     world.assert_all_published().await;
     relay.drain().await;
 }
