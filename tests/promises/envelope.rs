@@ -1,6 +1,6 @@
 //! What consumers read: the three formats, and payload bytes as PostgreSQL prints them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::harness::consumer::Entry;
@@ -8,6 +8,12 @@ use crate::harness::world::{STREAM, World, insert};
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 const TENANT: &str = "7f3c0f4e-5a57-4b1e-9f0a-3c1f6f1d2a10";
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// As `occurred_at` is written when it is the commit's.
+const UTC_NOW: &str = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC',
+    'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')";
 
 /// One row with everything there is, and what PostgreSQL says of it.
 async fn full_row(client: &Client) -> tokio_postgres::Row {
@@ -63,6 +69,7 @@ async fn fields_holds_every_value_under_its_own_name() {
     assert_eq!(entry.get("aggregate_type"), "account");
     assert_eq!(entry.get("payload"), row.get::<_, &str>("payload"));
     assert_eq!(entry.get("correlation_id"), "request-7");
+    assert_eq!(entry.get("traceparent"), TRACEPARENT);
     relay.drain().await;
 }
 
@@ -74,11 +81,21 @@ async fn json_holds_the_same_in_one_object() {
     let entry = first_entry(&world).await;
     assert_eq!(entry.fields.len(), 1);
     let data: Value = serde_json::from_str(entry.get("data")).unwrap();
-    assert_eq!(data["event_id"], row.get::<_, &str>("event_id"));
-    assert_eq!(data["tenant_id"], TENANT);
-    assert_eq!(data["correlation_id"], "request-7");
-    assert_eq!(data["topic"], STREAM);
-    assert_eq!(data["payload"]["b"], 1);
+    assert_same_moment(data["occurred_at"].as_str().unwrap(), row.get("at"));
+    let wanted = json!({
+        "event_id": row.get::<_, &str>("event_id"),
+        "event_type": "UserCreated",
+        "topic": STREAM,
+        "schema_version": "3",
+        "occurred_at": data["occurred_at"],
+        "tenant_id": TENANT,
+        "aggregate_id": row.get::<_, &str>("aggregate_id"),
+        "aggregate_type": "account",
+        "correlation_id": "request-7",
+        "traceparent": TRACEPARENT,
+        "payload": {"a": [1.5], "b": 1},
+    });
+    assert_eq!(data, wanted);
     let payload: &str = row.get("payload");
     assert!(entry.get("data").contains(payload), "the payload's own bytes are in there");
     relay.drain().await;
@@ -91,18 +108,80 @@ async fn cloudevents_is_structured_json_of_version_1() {
     let mut relay = world.settings.clone().with("entry_format", "cloudevents").start_ready().await;
     let entry = first_entry(&world).await;
     let data: Value = serde_json::from_str(entry.get("data")).unwrap();
-    assert_eq!(data["specversion"], "1.0");
-    assert_eq!(data["id"], row.get::<_, &str>("event_id"));
-    assert_eq!(data["type"], "UserCreated");
-    assert_eq!(data["subject"], row.get::<_, &str>("aggregate_id"));
-    assert_eq!(data["datacontenttype"], "application/json");
-    assert_eq!(data["data"]["a"][0].to_string(), "1.5");
-    assert!(data["source"].as_str().is_some_and(|source| !source.is_empty()));
+    assert_same_moment(data["time"].as_str().unwrap(), row.get("at"));
+    let wanted = json!({
+        "specversion": "1.0",
+        "id": row.get::<_, &str>("event_id"),
+        "source": "/identity/outbox",
+        "type": "UserCreated",
+        "subject": row.get::<_, &str>("aggregate_id"),
+        "time": data["time"],
+        "datacontenttype": "application/json",
+        "topic": STREAM,
+        "schemaversion": "3",
+        "tenantid": TENANT,
+        "aggregatetype": "account",
+        "correlationid": "request-7",
+        "traceparent": TRACEPARENT,
+        "data": {"a": [1.5], "b": 1},
+    });
+    assert_eq!(data, wanted);
+    let payload: &str = row.get("payload");
+    assert!(entry.get("data").contains(payload), "the payload's own bytes are in there");
     let names = data.as_object().unwrap().keys();
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     for name in names {
         assert!(name.chars().all(is_name), "CloudEvents allows no attribute {name}");
     }
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn the_request_and_the_trace_are_there_where_their_row_has_them() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    // Of one statement, so that rows with and without travel together.
+    let query = "INSERT INTO identity.outbox
+            (event_type, aggregate_id, payload, correlation_id, traceparent)
+        SELECT 'Traced', gen_random_uuid(), '{}', c, t
+        FROM (VALUES (NULL, NULL), ('c1', NULL), (NULL, 't2'), ('c3', 't3'), ('', ''), ('c5', ''),
+            (NULL, NULL), ('c7', 't7')) AS rows (c, t)";
+    client.batch_execute(query).await.unwrap();
+    let mut relay = world.settings.start_ready().await;
+    let entries = world.consumer().read(8).await;
+    let found = |name: &str| -> Vec<String> {
+        let values = entries.iter().map(|entry| entry.find(name).unwrap_or("-").to_owned());
+        values.collect()
+    };
+    assert_eq!(found("correlation_id"), ["-", "c1", "-", "c3", "-", "c5", "-", "c7"]);
+    assert_eq!(found("traceparent"), ["-", "-", "t2", "t3", "-", "-", "-", "t7"]);
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn what_a_row_leaves_out_has_its_default() {
+    let world = World::bare(&[], &[]).await;
+    let client = world.postgres.client().await;
+    let create = "CREATE SCHEMA app; CREATE TABLE app.events (id serial PRIMARY KEY,
+        event_id uuid NOT NULL DEFAULT gen_random_uuid(), event_type text NOT NULL,
+        aggregate_id uuid NOT NULL, payload jsonb)";
+    client.batch_execute(create).await.unwrap();
+    let settings = world.settings.clone().with("outbox_table", "app.events");
+    let settings = settings.with("after_publish", "keep").with("stream_name", "app.events.v1");
+    settings.setup().await;
+    let mut relay = settings.start_ready().await;
+    let insert = "INSERT INTO app.events (event_type, aggregate_id)
+                  VALUES ('Bare', gen_random_uuid())";
+    let before: String = world.postgres.text(UTC_NOW).await;
+    client.batch_execute(insert).await.unwrap();
+    let after: String = world.postgres.text(UTC_NOW).await;
+    let entry = world.consumer_of("app.events.v1").read(1).await.swap_remove(0);
+    assert_eq!(entry.get("payload"), "null");
+    assert_eq!(entry.get("topic"), "app.events.v1");
+    assert_eq!(entry.get("schema_version"), "1");
+    assert_eq!(entry.get("tenant_id"), NIL);
+    let at = entry.get("occurred_at");
+    assert!(*before <= *at && *at <= *after, "the commit's time: {before} <= {at} <= {after}");
     relay.drain().await;
 }
 

@@ -143,9 +143,16 @@ async fn a_wire_to_postgres_that_went_silent_is_replaced() {
 async fn sigterm_while_redis_is_away_ends_the_relay_within_its_grace() {
     let (world, settings, _to_postgres, to_redis) = wired(&[]).await;
     let client = world.postgres.client().await;
-    let mut relay = settings.with("shutdown_grace", "2s").start_ready().await;
+    // No reply is given up before the grace is over: it alone ends the drain.
+    let settings = settings.with("shutdown_grace", "2s").with("redis_timeout", "1h");
+    let mut relay = settings.start_ready().await;
     insert_many(&client, 1, 100).await.unwrap();
     world.assert_all_published().await;
+    // Nothing else may be on its way: what waits from here on waits for Redis.
+    wait::until_equal("the rows are settled", true, PATIENCE, async || {
+        relay.status().await["lag"]["events"] == 0
+    })
+    .await;
     to_redis.stall();
     insert_many(&client, 101, 200).await.unwrap();
     wait::until_equal("the rows have arrived", false, PATIENCE, async || {
@@ -155,6 +162,31 @@ async fn sigterm_while_redis_is_away_ends_the_relay_within_its_grace() {
     relay.terminate();
     assert_eq!(relay.exit_code(Duration::from_secs(10)).await, Some(0), "{}", relay.output());
     to_redis.mend();
+    let mut relay = world.settings.start_ready().await;
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn either_signal_ends_a_relay_that_waits_for_a_server_at_once() {
+    let mut world = World::new().await;
+    let client = world.postgres.client().await;
+    // Waits so long that only the signal can end them.
+    let patient = world.settings.clone().with("reconnect_delay_max", "1h");
+    let mut relay = patient.start_ready().await;
+    world.redis.kill9();
+    insert_many(&client, 1, 100).await.unwrap();
+    relay.until_state("holding").await;
+    relay.terminate();
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(0), "{}", relay.output());
+    let mut relay = patient.start();
+    wait::until("the log says what is missing", PATIENCE, async || {
+        relay.output().contains("trying again").then_some(())
+    })
+    .await;
+    relay.interrupt();
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(0), "{}", relay.output());
+    world.redis.restart().await;
     let mut relay = world.settings.start_ready().await;
     world.assert_all_published().await;
     relay.drain().await;

@@ -208,8 +208,14 @@ async fn a_redis_with_older_data_gets_what_the_slot_still_has() {
     insert_many(&client, 1, 500).await.unwrap();
     world.consumer().until_len(500).await;
     let mut redis = world.redis.connection().await;
+    let key = checkpoint_key(&mut redis).await;
+    let epoch = redis::Cmd::hget(&key, "epoch");
+    let before: i64 = epoch.query_async(&mut redis).await.unwrap();
     redis::cmd("FLUSHALL").query_async::<()>(&mut redis).await.unwrap();
     insert(&client, 501).await.unwrap();
     world.assert_all_published().await;
+    // A leader that slept through this still holds the epoch that Redis has forgotten.
+    let after: i64 = epoch.query_async(&mut redis).await.unwrap();
+    assert!(after > before, "epoch {after} after {before}");
     relay.drain().await;
 }

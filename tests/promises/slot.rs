@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::harness::postgres::Stop;
+use crate::harness::proxy::Proxy;
 use crate::harness::relay::Settings;
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{SLOT, World, insert, insert_many};
+use crate::harness::world::{SLOT, World, count, insert, insert_many};
 
 /// Bytes of WAL between what the slot has confirmed and the end.
 async fn held(client: &Client) -> i64 {
@@ -57,6 +58,19 @@ async fn a_fast_shutdown_of_postgres_does_not_wait_for_the_relay() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_where_we_stand_is_answered_at_once() {
+    // It asks when it shuts down, and without this timeout nothing else makes the relay speak.
+    let mut world = World::with(&[("wal_sender_timeout", "0")], &[]).await;
+    let mut relay = world.settings.clone().with("feedback_interval", "60s").start_ready().await;
+    relay.until_state("streaming").await;
+    world.postgres.stop(Stop::Fast).await;
+    world.postgres.restart().await;
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
 async fn a_fast_shutdown_during_a_backlog_ends_and_loses_nothing() {
     let mut world = World::new().await;
     let mut relay = world.settings.start_ready().await;
@@ -87,6 +101,35 @@ async fn a_second_relay_on_the_slot_stands_by_and_takes_over() {
 }
 
 #[tokio::test]
+async fn a_relay_that_loses_the_race_for_the_slot_stands_by() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let proxy = Proxy::start(world.postgres.port());
+    proxy.delay(Duration::from_millis(500));
+    let url = world.postgres.url_at(proxy.port());
+    let mut slow = world.settings.clone().with("database_url", &url).start();
+    // It has seen that the slot is free, and is some delayed questions away from taking it.
+    wait::until_equal("its replication connection", 1, PATIENCE, async || {
+        count(&client, "pg_stat_activity WHERE backend_type = 'walsender'").await
+    })
+    .await;
+    let other = Settings::new(&world.postgres.url(), &world.redis.url());
+    let mut leader = other.start_ready().await;
+    leader.until_state("streaming").await;
+    wait::until("the slow one is refused", PATIENCE, async || {
+        slow.output().contains("is active for PID").then_some(())
+    })
+    .await;
+    slow.until_state("standby").await;
+    proxy.mend();
+    leader.kill9();
+    slow.until_state("streaming").await;
+    insert(&client, 1).await.unwrap();
+    world.assert_all_published().await;
+    slow.drain().await;
+}
+
+#[tokio::test]
 async fn a_standby_stops_at_once_when_told() {
     let world = World::new().await;
     let mut leader = world.settings.start_ready().await;
@@ -109,6 +152,12 @@ async fn a_missing_slot_and_publication_are_created_unless_told_not_to() {
     assert_eq!(done.code, Some(1), "{}", done.output);
     assert!(done.output.contains("publication \"walrelay\" does not exist"), "{}", done.output);
     assert!(done.output.contains("walrelay setup"), "{}", done.output);
+    let create = "CREATE PUBLICATION walrelay FOR TABLE identity.outbox WITH (publish = 'insert')";
+    client.batch_execute(create).await.unwrap();
+    let done = strict.finish("run").await;
+    assert_eq!(done.code, Some(1), "{}", done.output);
+    assert!(done.output.contains("slot \"walrelay\" does not exist"), "{}", done.output);
+    client.batch_execute("DROP PUBLICATION walrelay").await.unwrap();
 
     insert(&client, 1).await.unwrap();
     let mut relay = world.settings.start_ready().await;
@@ -118,6 +167,25 @@ async fn a_missing_slot_and_publication_are_created_unless_told_not_to() {
     let output = relay.output();
     assert!(output.contains("unpublished rows from before the slot"), "{output}");
     relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_slot_of_another_database_or_of_one_session_is_refused() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    client.batch_execute("CREATE DATABASE elsewhere").await.unwrap();
+    let url = world.postgres.url();
+    let url = format!("{}/elsewhere", url.strip_suffix("/postgres").unwrap());
+    let there = world.settings.clone().with("database_url", &url).with("slot_name", "theirs");
+    there.setup().await;
+    let done = world.settings.clone().with("slot_name", "theirs").finish("run").await;
+    assert_eq!(done.code, Some(1), "{}", done.output);
+    assert!(done.output.contains("belongs to database \"elsewhere\""), "{}", done.output);
+    let create = "SELECT pg_create_logical_replication_slot('passing', 'pgoutput', true)";
+    client.execute(create, &[]).await.unwrap();
+    let done = world.settings.clone().with("slot_name", "passing").finish("run").await;
+    assert_eq!(done.code, Some(1), "{}", done.output);
+    assert!(done.output.contains("temporary"), "{}", done.output);
 }
 
 #[tokio::test]
