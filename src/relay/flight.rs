@@ -1,8 +1,8 @@
 //! A batch between being sent and being settled: what must be remembered of it.
 //!
 //! In: events as they are added to a batch. Out: [`Flight`] while Redis has not answered, then
-//! [`Settling`] until it is safe and its rows are marked. No payload is kept: an answered batch costs
-//! some 20 bytes an event.
+//! [`Settling`] until it is safe and its rows are marked. No payload is kept: an answered batch
+//! costs some 20 bytes an event.
 
 use super::progress::{Pending, Published};
 use super::streams::StreamId;

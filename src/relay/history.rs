@@ -55,7 +55,8 @@ impl History {
         Judgement::Keep
     }
 
-    /// Where and why the history of `position`, written on the timeline `then`, is not the server's.
+    /// Where and why the history of `position`, written on the timeline `then`, is not the
+    /// server's.
     fn lost(&self, then: u32, position: Position) -> Option<(Position, String)> {
         let Self { timeline, wal_end, .. } = self;
         let at = position.commit_lsn;

@@ -1,8 +1,8 @@
 //! What Redis answers, and what follows from it.
 //!
-//! In: answers to the calls of a session. Out: receipts for the settler, or a failure to wait out, or
-//! the end of the line. It must stay true that nothing counts as published without an answer that
-//! says so, and that a history that was rewound is said loudly before anything is sent again.
+//! In: answers to the calls of a session. Out: receipts for the settler, or a failure to wait out,
+//! or the end of the line. It must stay true that nothing counts as published without an answer
+//! that says so, and that a history that was rewound is said loudly before anything is sent again.
 
 use tokio::time::Instant;
 

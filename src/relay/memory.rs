@@ -1,5 +1,6 @@
 //! What each stream was known to hold, over all lines of this process: a Redis that comes back with
-//! less is noticed. Pure; bounded; lost with the process, because nothing hangs on it but a warning.
+//! less is noticed. Pure; bounded; lost with the process, because nothing hangs on it but a
+//! warning.
 
 use std::collections::HashMap;
 

@@ -185,27 +185,3 @@ pub fn check_url(url: &SecretString) -> Result<()> {
 pub fn label(url: &SecretString) -> String {
     connection_info(url).map_or_else(|_| "redis".to_owned(), |info| info.addr().to_string())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_is_safe_as_late_as_the_servers_own_settings_make_it() {
-        let durable = |wanted, aof_enabled, appendfsync: Option<&str>| {
-            let appendfsync = appendfsync.map(str::to_owned);
-            let facts = Facts { aof_enabled, appendfsync, ..Facts::default() };
-            facts.durable(wanted)
-        };
-        let (memory, fsync) = (Durability::Memory, Durability::Fsync);
-        let held = Durable::After(EVERYSEC_WORST);
-        assert_eq!(durable(memory, Some(false), None).unwrap(), Durable::AtOnce);
-        assert_eq!(durable(fsync, Some(true), Some("always")).unwrap(), Durable::AtOnce);
-        // What an ACL hides is taken for the worse.
-        for hidden in [Some("everysec"), Some("no"), None] {
-            assert_eq!(durable(fsync, Some(true), hidden).unwrap(), held, "{hidden:?}");
-            assert_eq!(durable(fsync, None, hidden).unwrap(), held, "{hidden:?}");
-        }
-        assert!(durable(fsync, Some(false), Some("always")).is_err());
-    }
-}

@@ -1,6 +1,7 @@
 //! When an entry is safe after Redis answered, and how to wait for it.
 //!
-//! In: what is asked for (`durability`) and what the server is ([`Facts`]). Out: [`Durable`], and the
+//! In: what is asked for (`durability`) and what the server is ([`Facts`]). Out: [`Durable`], and
+//! the
 //! [`Gate`] through which receipts pass. It must stay true that the gate has a connection of its
 //! own: publishing never waits for a disk, and that a pass covers everything that was answered
 //! before it was asked for.

@@ -1,7 +1,8 @@
 //! Copies of a PostgreSQL server's data: a backup that is put back, and a streaming standby.
 //!
 //! In: a server that is stopped. Out: the same server with older data, or a second one that follows
-//! the first. It must stay true that a standby has no slots of its primary, as after `pg_basebackup`.
+//! the first. It must stay true that a standby has no slots of its primary, as after
+//! `pg_basebackup`.
 
 use super::postgres::{Postgres, copy};
 

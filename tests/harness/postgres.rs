@@ -200,7 +200,8 @@ impl Postgres {
         value.unwrap_or_else(|| panic!("{sql}: no value"))
     }
 
-    /// Feeds a script to psql, statement by statement, as an operator does; panics at its first error.
+    /// Feeds a script to psql, statement by statement, as an operator does; panics at its first
+    /// error.
     pub fn psql(&self, script: &str) {
         let file = self.home.path().join("script.sql");
         std::fs::write(&file, script).expect("a file for the script");

@@ -1,4 +1,5 @@
-//! PostgreSQL goes back in time: positions are used a second time, and nothing new is taken for old.
+//! PostgreSQL goes back in time: positions are used a second time, and nothing new is taken for
+//! old.
 
 use crate::harness::postgres::Stop;
 use crate::harness::relay::Relay;

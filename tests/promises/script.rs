@@ -18,6 +18,10 @@ fn position(n: u64) -> String {
     format!("{n:016X}-00000001")
 }
 
+fn id(n: u64) -> String {
+    format!("id-{n}")
+}
+
 /// The events `from..=to` in one batch, each at the position of its number.
 async fn publish(
     redis: &mut MultiplexedConnection,
@@ -28,10 +32,10 @@ async fn publish(
     let mut command = redis::cmd("EVAL");
     command.arg(PUBLISH).arg(2).arg(STREAM).arg(CHECKPOINT);
     for n in from..=to {
-        command.arg(position(n)).arg(n.to_string());
+        command.arg(position(n)).arg(n.to_string()).arg(id(n));
     }
     let follows = if follows == START { "0".repeat(16) + "-00000000" } else { position(follows) };
-    command.arg("data").arg(2).arg(epoch).arg(follows).arg(format!("id-{to}")).arg(0);
+    command.arg("data").arg(3).arg(epoch).arg(follows).arg(0);
     command.query_async(redis).await
 }
 
@@ -131,4 +135,25 @@ async fn a_refusal_keeps_what_came_before_it_and_nothing_behind() {
     assert_eq!(publish(&mut redis, (1, 5), 7, START).await.unwrap(), counts(3, 2));
     assert_eq!(publish(&mut redis, (6, 9), 7, 5).await.unwrap(), counts(4, 0));
     assert_eq!(events(&mut redis).await, ["3", "4", "5", "6", "7", "8", "9"]);
+}
+
+/// A line that begins before what was written last has to meet that very event again.
+#[tokio::test]
+async fn repeats_are_believed_only_when_the_last_event_comes_again() {
+    let server = Redis::start().await;
+    let mut redis = server.connection().await;
+    take_over(&mut redis, 1).await;
+    assert_eq!(publish(&mut redis, (1, 5), 1, START).await.unwrap(), counts(5, 0));
+    assert_eq!(publish(&mut redis, (1, 3), 1, START).await.unwrap(), counts(0, 3));
+    assert_eq!(code(publish(&mut redis, (6, 7), 1, 3).await), "REWOUND", "5 was not met");
+    assert_eq!(publish(&mut redis, (4, 6), 1, 3).await.unwrap(), counts(1, 2));
+    assert_eq!(publish(&mut redis, (7, 7), 1, 6).await.unwrap(), counts(1, 0));
+    // Another event at the position of the last one: history was rewound.
+    let rename = "HSET walrelay:{events}:test event_id another";
+    server.run(rename).await;
+    assert_eq!(code(publish(&mut redis, (1, 9), 1, START).await), "REWOUND");
+    assert_eq!(events(&mut redis).await.len(), 7, "with an error nothing is written");
+    // A checkpoint that was lowered has no event to meet.
+    server.run("HSET walrelay:{events}:test event_id ").await;
+    assert_eq!(publish(&mut redis, (6, 9), 1, 5).await.unwrap(), counts(2, 2));
 }
