@@ -17,8 +17,6 @@ use super::wire::{Raw, Rows, Wire};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
-const WAL_SENDER_TIMEOUT: &str = include_str!("../../sql/queries/wal_sender_timeout.sql");
-
 /// CopyBothResponse, which postgres-protocol does not know.
 const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 /// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
@@ -61,16 +59,6 @@ impl Replication {
     /// A question before the stream; errors begin with `doing`.
     pub(super) async fn ask(&mut self, sql: &str, doing: &str) -> Result<Rows> {
         self.wire.query(sql, doing).await
-    }
-
-    /// `wal_sender_timeout` as it holds for this connection; `None` when it is off.
-    pub async fn wal_sender_timeout(&mut self) -> Result<Option<Duration>> {
-        let doing = "cannot read wal_sender_timeout";
-        let rows = self.wire.query(WAL_SENDER_TIMEOUT, doing).await?;
-        let milliseconds = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
-        let milliseconds: u64 =
-            milliseconds.ok_or_else(|| Error::transient(format!("{doing}: no answer")))?;
-        Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
     }
 
     /// Starts streaming from where the slot stands. When another connection holds the slot the

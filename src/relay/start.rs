@@ -83,13 +83,12 @@ impl Context {
         let frame_bytes_max = settings.max_event_bytes.saturating_add(FRAME_SLACK_BYTES);
         let mut replication = self.target.replication(frame_bytes_max).await?;
         let standing = replication.identify().await?;
-        let wal_sender_timeout = replication.wal_sender_timeout().await?;
         let source = format!("{}@{}", settings.slot_name, standing.system_id);
         let marker = Marker::new(client, &settings.outbox_table, settings.after_publish).await?;
         replication
             .start(&settings.slot_name, &settings.publication_name, facts.has_messages)
             .await?;
-        let longest = wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
+        let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
             longest.map_or(settings.feedback_interval, |max| max.min(settings.feedback_interval));
         Ok(Start {

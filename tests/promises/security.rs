@@ -212,3 +212,45 @@ async fn a_secret_can_come_from_a_file_and_is_never_printed() {
     assert!(!relay.output().contains(PASSWORD), "the log tells the password");
     assert!(!status.contains(PASSWORD), "{status}");
 }
+
+/// A row that PostgreSQL quotes in an error, a trigger prints in one or in a notice.
+#[tokio::test]
+async fn a_row_that_cannot_be_marked_is_not_printed() {
+    const SECRET: &str = "4711-0815";
+    let trigger = |body: &str| {
+        format!(
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+             CREATE TRIGGER tell BEFORE UPDATE ON identity.outbox
+             FOR EACH ROW EXECUTE FUNCTION tell()"
+        )
+    };
+    let constraint = "ALTER TABLE identity.outbox ADD CONSTRAINT never CHECK (NOT published)";
+    let cases = [
+        (constraint.to_owned(), "constraint \\\"never\\\" of table identity.outbox"),
+        (trigger("RAISE EXCEPTION 'no: %', NEW;"), "see the server's log"),
+        (trigger("RAISE WARNING 'no: %', NEW; RETURN NEW;"), "streaming"),
+    ];
+    for (obstacle, says) in cases {
+        let world = World::new().await;
+        world.postgres.run(&obstacle).await;
+        let insert = format!(
+            "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+             VALUES ('UserCreated', gen_random_uuid(), '{{\"n\": 1, \"card\": \"{SECRET}\"}}')"
+        );
+        world.postgres.run(&insert).await;
+        let mut relay = world.settings.clone().with("log_level", "trace").start();
+        wait::until(says, wait::PATIENCE, async || relay.output().contains(says).then_some(()))
+            .await;
+        wait::until("PostgreSQL tells the row", wait::PATIENCE, async || {
+            world.postgres.log().contains(SECRET).then_some(())
+        })
+        .await;
+        if relay.running() {
+            if let Some((_, page)) = relay.get("/status").await {
+                assert!(!page.contains(SECRET), "{page}");
+            }
+            relay.kill9();
+        }
+        assert!(!relay.output().contains(SECRET), "{}", relay.output());
+    }
+}
