@@ -10,15 +10,16 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{ChannelBinding, Host};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::TlsConnector;
 
 use super::failure::{from_io, from_sql};
+use super::login::Login;
 use super::replication::Replication;
 use super::tls;
-use super::wire::{Duplex, Login, Wire};
+use super::wire::{Duplex, Wire};
 use crate::config::{DatabaseUrl, SslMode};
 use crate::error::{Error, Result};
 
@@ -132,11 +133,13 @@ impl Target {
         if let Some(options) = self.config.get_options() {
             parameters.push(("options", options));
         }
+        let wish = self.config.get_channel_binding();
         let login = Login {
             parameters,
             user: self.config.get_user().unwrap_or_default(),
             password: self.config.get_password(),
-            binding,
+            binding: binding.filter(|_| wish != ChannelBinding::Disable),
+            must_bind: wish == ChannelBinding::Require,
             is_tls,
         };
         wire.log_in(&login).await?;

@@ -7,6 +7,7 @@
 
 mod connect;
 mod failure;
+mod login;
 mod publication;
 pub mod quote;
 mod replication;

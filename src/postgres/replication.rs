@@ -53,7 +53,7 @@ impl Replication {
     /// The server's process that streams to us: `active_pid` of the slot, once it is taken.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.wire.pid()
+        self.wire.pid
     }
 
     /// A question before the stream; errors begin with `doing`.

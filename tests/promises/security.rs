@@ -99,6 +99,16 @@ async fn a_server_that_cannot_prove_who_it_is_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn channel_binding_can_be_required() {
+    let certificates = Certificates::new();
+    let world = tls_world(&certificates).await;
+    let url = format!("{}?sslmode=no-verify&channel_binding=require", world.postgres.url());
+    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+    let url = format!("{}?sslmode=disable&channel_binding=require", world.postgres.url());
+    assert_complains(&world.settings.clone().with("database_url", &url), "channel binding").await;
+}
+
 /// The relay goes on trying, for certificates are renewed, and says what is wrong.
 async fn assert_complains(settings: &Settings, of: &str) {
     let mut relay = settings.start();
