@@ -1,5 +1,5 @@
--- The slot $1, and the walsender that holds it. Reads only; no locks. sync_state is NULL when nobody
--- holds the slot, and for holders that this role may not see.
+-- The slot $1, and the walsender that holds it. Reads only; no locks. sync_state is NULL when
+-- nobody holds the slot, and for holders that this role may not see.
 SELECT
     s.active_pid,
     s.confirmed_flush_lsn::text AS confirmed_lsn,

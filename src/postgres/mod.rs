@@ -6,6 +6,7 @@
 //! the caller says what to confirm.
 
 mod connect;
+mod endpoint;
 mod failure;
 mod login;
 mod publication;

@@ -21,6 +21,7 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::failure::{ServerError, from_io};
 use crate::error::Result;
@@ -52,6 +53,8 @@ pub(super) struct Wire {
     outbox: BytesMut,
     /// Bytes of `inbox` that the message handed out last still occupies.
     consumed: usize,
+    /// When the server sent something last.
+    heard: Instant,
     /// Whether the socket (TLS above all) has passed on everything it was given.
     is_flushed: bool,
     /// The process id that the server gave at log-in; 0 before.
@@ -65,6 +68,7 @@ impl Wire {
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             consumed: 0,
+            heard: Instant::now(),
             is_flushed: true,
             pid: 0,
         }
@@ -84,6 +88,7 @@ impl Wire {
             let what = "the server closed the connection";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
+        self.heard = Instant::now();
         Ok(())
     }
 
@@ -114,6 +119,11 @@ impl Wire {
         // `Header::parse` refuses lengths under four, so this cannot fail or underflow.
         let body = usize::try_from(header.len()).unwrap_or(0).saturating_sub(4);
         Ok(Some((header.tag(), body)))
+    }
+
+    /// When the server sent something last; at first, when the connection was made.
+    pub fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// Puts the message handed out last back: the next call returns it again.

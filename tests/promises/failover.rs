@@ -100,6 +100,35 @@ async fn a_standby_is_waited_for_until_it_is_promoted() {
 }
 
 #[tokio::test]
+async fn of_several_hosts_the_primary_is_found() {
+    let world = World::new().await;
+    let mut other = Postgres::start().await;
+    become_standby(&mut other).await;
+    let primary = format!("127.0.0.1:{}", world.postgres.port());
+    let url = url_of(&format!("127.0.0.1:{},{primary}", other.port()), "");
+    let stream = replication(&target(&url)).await;
+    assert_eq!(stream.label(), format!("{primary}/postgres"));
+    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+}
+
+#[tokio::test]
+async fn a_first_host_that_accepts_and_never_answers_is_passed_over() {
+    let world = World::new().await;
+    let silent = std::net::TcpListener::bind(("127.0.0.1", wait::free_port())).unwrap();
+    let hosts = format!("{},127.0.0.1:{}", silent.local_addr().unwrap(), world.postgres.port());
+    let settings = world.settings.clone().with("connect_timeout", "1s");
+    assert_relays(&world, &settings.with("database_url", &url_of(&hosts, ""))).await;
+}
+
+#[tokio::test]
+async fn both_connections_go_where_hostaddr_says() {
+    let world = World::new().await;
+    let nowhere = format!("no-such-host.invalid:{}", world.postgres.port());
+    let url = url_of(&nowhere, "?hostaddr=127.0.0.1");
+    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+}
+
+#[tokio::test]
 async fn a_slot_older_than_its_publication_is_told_what_helps() {
     let world = World::new().await;
     let client = world.postgres.client().await;
