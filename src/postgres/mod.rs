@@ -9,6 +9,7 @@ mod connect;
 mod endpoint;
 mod failure;
 mod login;
+mod oversized;
 mod publication;
 pub mod quote;
 mod replication;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::endpoint::silent;
 use super::failure::{ServerError, from_io};
+use super::oversized::{self, Oversized};
 use super::quote;
 use super::wire::{Raw, Rows, Wire};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use crate::lsn::Lsn;
 const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 /// The head of XLogData: its tag, then start, end and clock of eight bytes each; the plugin's
 /// message follows.
-const XLOGDATA_BYTES: usize = 25;
+pub(super) const XLOGDATA_BYTES: usize = 25;
 /// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
@@ -141,6 +142,11 @@ impl Replication {
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>> {
         let limit = self.message_bytes_max;
         loop {
+            match oversized::look(&mut self.wire, limit).map_err(broken)? {
+                Oversized::No => {}
+                Oversized::Unknown => return Ok(None),
+                Oversized::Skipped => continue,
+            }
             // Looked at twice because a borrow that is returned cannot be given up in a loop.
             match self.wire.next(limit).map_err(|error| oversized(error, limit))? {
                 None => return Ok(None),
@@ -180,6 +186,9 @@ impl Replication {
         frontend::copy_done(self.wire.outbox());
         self.wire.flush().await.map_err(broken)?;
         loop {
+            if self.wire.oversized(self.message_bytes_max).map_err(broken)?.is_some() {
+                self.wire.pass_over().map_err(broken)?;
+            }
             match self.wire.next(self.message_bytes_max).map_err(broken)?.map(|raw| raw.tag) {
                 Some(backend::COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG) => break,
                 Some(_) => {}

@@ -53,6 +53,8 @@ pub(super) struct Wire {
     outbox: BytesMut,
     /// Bytes of `inbox` that the message handed out last still occupies.
     consumed: usize,
+    /// Bytes of a message that nobody wants and that are still to come.
+    skip: usize,
     /// When the server sent something last.
     heard: Instant,
     /// Whether the socket (TLS above all) has passed on everything it was given.
@@ -68,6 +70,7 @@ impl Wire {
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             consumed: 0,
+            skip: 0,
             heard: Instant::now(),
             is_flushed: true,
             pid: 0,
@@ -113,8 +116,28 @@ impl Wire {
         Ok(body.map(|body| Raw { tag, body }))
     }
 
+    /// The message at hand, if it is over `bytes_max`: as much of it as has arrived.
+    pub fn oversized(&mut self, bytes_max: usize) -> io::Result<Option<Raw<'_>>> {
+        self.release();
+        let Some((tag, body)) = self.header()? else { return Ok(None) };
+        let arrived = self.inbox.get(HEADER_BYTES..).filter(|_| body > bytes_max);
+        Ok(arrived.map(|body| Raw { tag, body }))
+    }
+
+    /// Throws the message at hand away: what has arrived of it now, the rest as it comes.
+    pub fn pass_over(&mut self) -> io::Result<()> {
+        self.release();
+        if let Some((_, body)) = self.header()? {
+            self.skip = HEADER_BYTES + body;
+        }
+        Ok(())
+    }
+
     /// Tag and body length of the message at hand.
     fn header(&self) -> io::Result<Option<(u8, usize)>> {
+        if self.skip > 0 {
+            return Ok(None);
+        }
         let Some(header) = backend::Header::parse(&self.inbox)? else { return Ok(None) };
         // `Header::parse` refuses lengths under four, so this cannot fail or underflow.
         let body = usize::try_from(header.len()).unwrap_or(0).saturating_sub(4);
@@ -136,6 +159,9 @@ impl Wire {
             self.inbox.advance(self.consumed);
             self.consumed = 0;
         }
+        let unwanted = self.skip.min(self.inbox.len());
+        self.inbox.advance(unwanted);
+        self.skip -= unwanted;
         // One large event must not pin its size in memory for good.
         if self.inbox.is_empty() && self.inbox.capacity() > 8 * READ_BYTES {
             self.inbox = BytesMut::new();
