@@ -1,7 +1,6 @@
--- The outbox $1.$2: whether it is partitioned, and its columns with their types. No row: no such
--- table. Reads only; no locks.
+-- The columns of the outbox $1.$2 with their types, and what this role may do with it. No row: no
+-- such table. Reads only; no locks.
 SELECT
-    c.relkind = 'p' AS is_partitioned,
     a.attname::text AS column_name,
     a.atttypid AS type_oid,
     pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') AS may_update,

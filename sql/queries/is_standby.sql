@@ -1,2 +1,2 @@
--- Whether this server is a standby. Asked on the replication connection.
+-- Whether this server is a standby. Asked on either connection.
 SELECT pg_catalog.pg_is_in_recovery()

@@ -91,6 +91,15 @@ impl DatabaseUrl {
         if connection.get_hosts().is_empty() && connection.get_hostaddrs().is_empty() {
             return Err("names no host".to_owned());
         }
+        // libpq pairs them, and a wrong pair would be a wrong server.
+        let (hosts, addresses) = (connection.get_hosts().len(), connection.get_hostaddrs().len());
+        if hosts > 0 && addresses > 0 && hosts != addresses {
+            return Err(format!("has {addresses} addresses in hostaddr for {hosts} host(s)"));
+        }
+        let ports = connection.get_ports().len();
+        if ports > 1 && ports != hosts.max(addresses) {
+            return Err(format!("has {ports} ports for {} host(s)", hosts.max(addresses)));
+        }
         if connection.get_user().is_none_or(str::is_empty) {
             return Err("names no user".to_owned());
         }
@@ -306,6 +315,8 @@ mod tests {
             ("postgres://u:s3cret@/d", "names no host"),
             ("postgres://h/d?password=s3cret", "names no user"),
             ("postgres://u:s3cret@h:port/d", "port"),
+            ("postgres://u:s3cret@h/d?hostaddr=10.0.0.1,10.0.0.2", "2 addresses in hostaddr for 1"),
+            ("postgres://u:s3cret@h/d?port=1,2", "3 ports for 1 host"),
             ("postgres://u:s3cret@h/d?sslmode=maybe", "verify-full"),
             ("postgres://u:s3cret@h/d?nonsense=1", "nonsense"),
             ("postgres://u:s3cret@h/d?nonsense", "without a value"),

@@ -6,7 +6,10 @@
 //! the caller says what to confirm.
 
 mod connect;
+mod endpoint;
 mod failure;
+mod login;
+mod oversized;
 mod publication;
 pub mod quote;
 mod replication;

@@ -10,17 +10,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::{backend, frontend};
+use tokio::time::Instant;
 
+use super::endpoint::silent;
 use super::failure::{ServerError, from_io};
+use super::oversized::{self, Oversized};
 use super::quote;
 use super::wire::{Raw, Rows, Wire};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
-const WAL_SENDER_TIMEOUT: &str = include_str!("../../sql/queries/wal_sender_timeout.sql");
-
 /// CopyBothResponse, which postgres-protocol does not know.
 const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
+/// The head of XLogData: its tag, then start, end and clock of eight bytes each; the plugin's
+/// message follows.
+pub(super) const XLOGDATA_BYTES: usize = 25;
 /// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
@@ -45,32 +49,45 @@ pub enum Frame<'a> {
 pub struct Replication {
     wire: Wire,
     message_bytes_max: usize,
+    /// For every answer before the stream.
+    timeout: Duration,
+    label: String,
 }
 
 impl Replication {
-    pub(super) fn new(wire: Wire, message_bytes_max: usize) -> Self {
-        Self { wire, message_bytes_max }
+    pub(super) fn new(
+        wire: Wire,
+        message_bytes_max: usize,
+        timeout: Duration,
+        label: String,
+    ) -> Self {
+        Self { wire, message_bytes_max, timeout, label }
+    }
+
+    /// The host, port and database that this is, for people.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// The server's process that streams to us: `active_pid` of the slot, once it is taken.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.wire.pid()
+        self.wire.pid
+    }
+
+    /// When the server sent something last, of whatever kind. A live one answers a status update
+    /// that asks for a reply.
+    #[must_use]
+    pub fn heard(&self) -> Instant {
+        self.wire.heard()
     }
 
     /// A question before the stream; errors begin with `doing`.
     pub(super) async fn ask(&mut self, sql: &str, doing: &str) -> Result<Rows> {
-        self.wire.query(sql, doing).await
-    }
-
-    /// `wal_sender_timeout` as it holds for this connection; `None` when it is off.
-    pub async fn wal_sender_timeout(&mut self) -> Result<Option<Duration>> {
-        let doing = "cannot read wal_sender_timeout";
-        let rows = self.wire.query(WAL_SENDER_TIMEOUT, doing).await?;
-        let milliseconds = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
-        let milliseconds: u64 =
-            milliseconds.ok_or_else(|| Error::transient(format!("{doing}: no answer")))?;
-        Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
+        let asking = self.wire.query(sql, doing);
+        let answer = tokio::time::timeout(self.timeout, asking).await;
+        answer.unwrap_or_else(|_| Err(silent(doing, self.timeout)))
     }
 
     /// Starts streaming from where the slot stands. When another connection holds the slot the
@@ -86,21 +103,27 @@ impl Replication {
             quote::ident(slot),
             Lsn::NONE,
         );
-        frontend::query(&sql, self.wire.outbox()).map_err(|error| from_io(&doing, error))?;
-        self.wire.flush().await.map_err(|error| from_io(&doing, error))?;
+        // The server answers before it reads any WAL, however far behind the slot is.
+        let answer = tokio::time::timeout(self.timeout, self.begin(&sql, &doing)).await;
+        answer.unwrap_or_else(|_| Err(silent(&doing, self.timeout)))
+    }
+
+    async fn begin(&mut self, sql: &str, doing: &str) -> Result<()> {
+        frontend::query(sql, self.wire.outbox()).map_err(|error| from_io(doing, error))?;
+        self.wire.flush().await.map_err(|error| from_io(doing, error))?;
         let mut failure = None;
         loop {
             let answer = match self.wire.next(self.message_bytes_max) {
                 Ok(Some(raw)) => read_start_answer(&raw),
                 Ok(None) => {
-                    self.wire.fill().await.map_err(|error| from_io(&doing, error))?;
+                    self.wire.fill().await.map_err(|error| from_io(doing, error))?;
                     continue;
                 }
                 Err(error) => Err(error),
             };
-            match answer.map_err(|error| from_io(&doing, error))? {
+            match answer.map_err(|error| from_io(doing, error))? {
                 StartAnswer::Streaming => return Ok(()),
-                StartAnswer::Refused(error) => failure = Some(error.into_error(&doing)),
+                StartAnswer::Refused(error) => failure = Some(error.into_error(doing)),
                 StartAnswer::Ready => {
                     let silent = || Error::transient(format!("{doing}: the server ended the copy"));
                     return Err(failure.unwrap_or_else(silent));
@@ -119,6 +142,11 @@ impl Replication {
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>> {
         let limit = self.message_bytes_max;
         loop {
+            match oversized::look(&mut self.wire, limit).map_err(broken)? {
+                Oversized::No => {}
+                Oversized::Unknown => return Ok(None),
+                Oversized::Skipped => continue,
+            }
             // Looked at twice because a borrow that is returned cannot be given up in a loop.
             match self.wire.next(limit).map_err(|error| oversized(error, limit))? {
                 None => return Ok(None),
@@ -158,6 +186,9 @@ impl Replication {
         frontend::copy_done(self.wire.outbox());
         self.wire.flush().await.map_err(broken)?;
         loop {
+            if self.wire.oversized(self.message_bytes_max).map_err(broken)?.is_some() {
+                self.wire.pass_over().map_err(broken)?;
+            }
             match self.wire.next(self.message_bytes_max).map_err(broken)?.map(|raw| raw.tag) {
                 Some(backend::COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG) => break,
                 Some(_) => {}
@@ -236,8 +267,7 @@ fn other_message(raw: &Raw<'_>) -> Result<()> {
 
 fn frame(body: &[u8]) -> Result<Frame<'_>> {
     let frame = match body.split_first() {
-        // XLogData: start, end, clock: three times eight bytes, then the plugin's message.
-        Some((b'w', rest)) => rest.get(24..).map(|data| Frame::XLogData { data }),
+        Some((b'w', _)) => body.get(XLOGDATA_BYTES..).map(|data| Frame::XLogData { data }),
         Some((b'k', rest)) => rest.first_chunk::<8>().zip(rest.get(16)).map(|(wal_end, reply)| {
             let wal_end = Lsn::new(u64::from_be_bytes(*wal_end));
             Frame::Keepalive { wal_end, reply_requested: *reply != 0 }
@@ -248,25 +278,30 @@ fn frame(body: &[u8]) -> Result<Frame<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    fn connected(bytes_max: usize) -> (Replication, DuplexStream) {
+    pub fn connected(bytes_max: usize) -> (Replication, DuplexStream) {
         let (ours, theirs) = duplex(1024 * 1024);
-        (Replication::new(Wire::new(Box::new(ours)), bytes_max), theirs)
+        let wire = Wire::new(Box::new(ours));
+        (Replication::new(wire, bytes_max, Duration::from_millis(10), String::new()), theirs)
     }
 
-    fn copy_data(body: &[u8]) -> Vec<u8> {
+    pub fn copy_data(body: &[u8]) -> Vec<u8> {
         let mut message = vec![backend::COPY_DATA_TAG];
         message.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
         message.extend_from_slice(body);
         message
     }
 
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    pub fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(future)
     }
 
     #[test]
@@ -296,14 +331,28 @@ mod tests {
     }
 
     #[test]
-    fn a_message_over_the_limit_is_refused_before_it_is_buffered() {
+    fn a_server_that_is_silent_before_the_stream_is_given_up() {
         run(async {
-            let (mut replication, mut server) = connected(100);
-            server.write_all(&[b'd', 0x7f, 0xff, 0xff, 0xff]).await.unwrap();
+            let (mut replication, _server) = connected(1024);
+            let error = replication.identify().await.unwrap_err();
+            assert!(error.to_string().contains("no answer in 10ms"), "{error}");
+            let (mut replication, _server) = connected(1024);
+            let error = replication.start("s", "p", true).await.unwrap_err();
+            assert!(error.to_string().contains("no answer in 10ms"), "{error}");
+            assert_eq!(error.class(), crate::error::Class::Transient);
+        });
+    }
+
+    #[test]
+    fn what_the_server_sends_is_heard_of() {
+        run(async {
+            let (mut replication, mut server) = connected(1024);
+            let before = replication.heard();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            server.write_all(b"d").await.unwrap();
+            assert_eq!(replication.heard(), before);
             replication.pump(true).await.unwrap();
-            let error = replication.next_frame().unwrap_err();
-            assert_eq!(error.class(), crate::error::Class::Definite);
-            assert!(error.next_step().unwrap().contains("max_event_bytes"));
+            assert!(replication.heard() > before);
         });
     }
 

@@ -2,11 +2,14 @@
 //! them.
 //!
 //! In: an SQL client. Out: [`Facts`]. Asked on the SQL connection, because some managed servers
-//! refuse SHOW and SELECT in replication mode.
+//! refuse SHOW and SELECT in replication mode. What a role or a database sets holds for both
+//! connections, for they log in to the same.
+
+use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::failure::from_sql;
+use super::failure::{from_sql, standby};
 use crate::error::{Error, Result};
 
 const SERVER_FACTS: &str = include_str!("../../sql/queries/server_facts.sql");
@@ -16,27 +19,24 @@ const SERVER_FACTS: &str = include_str!("../../sql/queries/server_facts.sql");
 const VERSION_MIN: i32 = 130_000;
 /// Logical messages pass through pgoutput from 14 on.
 const VERSION_MESSAGES: i32 = 140_000;
-/// Failover slots came with 17.
-const VERSION_FAILOVER: i32 = 170_000;
 
 /// What the server is.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// As PostgreSQL counts: 150018 is 15.18.
-    pub version_num: i32,
     /// For people: `15.18`.
     pub version: String,
     /// Whether pgoutput can pass on logical messages.
     pub has_messages: bool,
-    /// Whether a slot can be synchronised to a standby.
-    pub has_failover_slots: bool,
+    /// `wal_sender_timeout`: how long our stream may be silent; `None` is for ever.
+    pub wal_sender_timeout: Option<Duration>,
     /// The role we are logged in as.
     pub role: String,
     /// Whether that role may stream.
     pub may_replicate: bool,
 }
 
-/// Asks the server, and refuses one that cannot serve a slot: too old, wal_level too low.
+/// Asks the server, and refuses one that cannot serve a slot: too old, wal_level too low. A standby
+/// is waited for: it may be about to be promoted.
 pub async fn facts(client: &Client) -> Result<Facts> {
     let doing = "cannot read the facts of the PostgreSQL server";
     let row = client.query_one(SERVER_FACTS, &[]).await.map_err(|e| from_sql(doing, e))?;
@@ -47,6 +47,9 @@ pub async fn facts(client: &Client) -> Result<Facts> {
         return Err(Error::definite(format!("PostgreSQL {version} is too old"))
             .hint("walrelay needs PostgreSQL 13 or later"));
     }
+    if row.get("is_standby") {
+        return Err(standby("the PostgreSQL server is a standby"));
+    }
     if wal_level != "logical" {
         return Err(Error::definite(format!(
             "PostgreSQL runs with wal_level = {wal_level}: it writes no logical changes"
@@ -55,11 +58,12 @@ pub async fn facts(client: &Client) -> Result<Facts> {
             "set wal_level = logical (ALTER SYSTEM SET wal_level = logical) and restart PostgreSQL",
         ));
     }
+    let timeout_ms: i64 = row.get("wal_sender_timeout_ms");
+    let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
     Ok(Facts {
-        version_num,
         version,
         has_messages: version_num >= VERSION_MESSAGES,
-        has_failover_slots: version_num >= VERSION_FAILOVER,
+        wal_sender_timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
         role: row.get("role"),
         may_replicate: row.get("may_replicate"),
     })

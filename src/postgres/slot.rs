@@ -5,7 +5,7 @@
 
 use tokio_postgres::Client;
 
-use super::failure::from_sql;
+use super::failure::{SLOT_IS_LOST, from_sql};
 use super::quote;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
@@ -58,10 +58,7 @@ pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<
             "replication slot {name:?} is lost: PostgreSQL removed WAL that it still needed \
              (max_slot_wal_keep_size)"
         ))
-        .hint(
-            "drop it (SELECT pg_drop_replication_slot(...)) and run `walrelay setup`; rows with \
-             published = false that were written before the new slot are not sent by it",
-        ));
+        .hint(SLOT_IS_LOST));
     }
     let confirmed: Option<String> = row.get("confirmed_lsn");
     Ok(Some(Slot {

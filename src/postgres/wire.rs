@@ -1,10 +1,9 @@
 //! The thin connection: PostgreSQL's messages over any byte stream.
 //!
-//! In: a socket (TCP, TLS, unix, or a pair in memory). Out: log-in done, simple queries answered,
-//! and frames one at a time. Every read and every write is cancel-safe, because the line polls them
-//! in a
-//! `select!`: bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's
-//! length is checked before a byte is reserved for it. tokio-postgres cannot do this: it has no
+//! In: a socket (TCP, TLS, unix, or a pair in memory). Out: simple queries answered, and frames one
+//! at a time. Every read and every write is cancel-safe, because the line polls them in a `select!`:
+//! bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's length is checked
+//! before a byte is reserved for it. tokio-postgres cannot do this: it has no
 //! replication mode (<https://www.postgresql.org/docs/current/protocol-replication.html>).
 
 #![allow(
@@ -19,13 +18,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::failure::{ServerError, from_io};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Any byte stream to a server.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -37,16 +36,6 @@ const READ_BYTES: usize = 128 * 1024;
 const TALK_BYTES_MAX: usize = 1024 * 1024;
 /// Tag and length of a message.
 const HEADER_BYTES: usize = 5;
-
-/// Who logs in, and with what.
-pub(super) struct Login<'a> {
-    pub parameters: Vec<(&'a str, &'a str)>,
-    pub user: &'a str,
-    pub password: Option<&'a [u8]>,
-    /// The digest of the server's certificate, on a TLS link.
-    pub binding: Option<Vec<u8>>,
-    pub is_tls: bool,
-}
 
 /// A message on the wire that has not been copied: its tag and its body.
 pub(super) struct Raw<'a> {
@@ -64,10 +53,14 @@ pub(super) struct Wire {
     outbox: BytesMut,
     /// Bytes of `inbox` that the message handed out last still occupies.
     consumed: usize,
+    /// Bytes of a message that nobody wants and that are still to come.
+    skip: usize,
+    /// When the server sent something last.
+    heard: Instant,
     /// Whether the socket (TLS above all) has passed on everything it was given.
     is_flushed: bool,
     /// The process id that the server gave at log-in; 0 before.
-    pid: i32,
+    pub pid: i32,
 }
 
 impl Wire {
@@ -77,33 +70,36 @@ impl Wire {
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             consumed: 0,
+            skip: 0,
+            heard: Instant::now(),
             is_flushed: true,
             pid: 0,
         }
-    }
-
-    /// The server's process behind this connection, as it introduced itself.
-    pub fn pid(&self) -> i32 {
-        self.pid
     }
 
     /// Appends what the server sent to the inbox. Cancel-safe. The end of the stream is an error.
     pub async fn fill(&mut self) -> io::Result<()> {
         self.release();
         self.inbox.reserve(READ_BYTES);
-        match self.socket.read_buf(&mut self.inbox).await? {
-            0 => Err(closed()),
-            _ => Ok(()),
+        let bytes = self.socket.read_buf(&mut self.inbox).await?;
+        self.arrived(bytes)
+    }
+
+    /// What a read has brought; nothing is the end of the stream.
+    fn arrived(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            let what = "the server closed the connection";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
+        self.heard = Instant::now();
+        Ok(())
     }
 
     /// The next whole message in the inbox, or `None` when more must be read. It is released by the
     /// next call. A message over `bytes_max` is an error before it is buffered.
     pub fn next(&mut self, bytes_max: usize) -> io::Result<Option<Raw<'_>>> {
         self.release();
-        let Some(header) = backend::Header::parse(&self.inbox)? else { return Ok(None) };
-        // `Header::parse` refuses lengths under four, so this cannot fail or underflow.
-        let body = usize::try_from(header.len()).unwrap_or(0).saturating_sub(4);
+        let Some((tag, body)) = self.header()? else { return Ok(None) };
         if body > bytes_max {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -117,7 +113,40 @@ impl Wire {
         }
         self.consumed = total;
         let body = self.inbox.get(HEADER_BYTES..total);
-        Ok(body.map(|body| Raw { tag: header.tag(), body }))
+        Ok(body.map(|body| Raw { tag, body }))
+    }
+
+    /// The message at hand, if it is over `bytes_max`: as much of it as has arrived.
+    pub fn oversized(&mut self, bytes_max: usize) -> io::Result<Option<Raw<'_>>> {
+        self.release();
+        let Some((tag, body)) = self.header()? else { return Ok(None) };
+        let arrived = self.inbox.get(HEADER_BYTES..).filter(|_| body > bytes_max);
+        Ok(arrived.map(|body| Raw { tag, body }))
+    }
+
+    /// Throws the message at hand away: what has arrived of it now, the rest as it comes.
+    pub fn pass_over(&mut self) -> io::Result<()> {
+        self.release();
+        if let Some((_, body)) = self.header()? {
+            self.skip = HEADER_BYTES + body;
+        }
+        Ok(())
+    }
+
+    /// Tag and body length of the message at hand.
+    fn header(&self) -> io::Result<Option<(u8, usize)>> {
+        if self.skip > 0 {
+            return Ok(None);
+        }
+        let Some(header) = backend::Header::parse(&self.inbox)? else { return Ok(None) };
+        // `Header::parse` refuses lengths under four, so this cannot fail or underflow.
+        let body = usize::try_from(header.len()).unwrap_or(0).saturating_sub(4);
+        Ok(Some((header.tag(), body)))
+    }
+
+    /// When the server sent something last; at first, when the connection was made.
+    pub fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// Puts the message handed out last back: the next call returns it again.
@@ -130,6 +159,9 @@ impl Wire {
             self.inbox.advance(self.consumed);
             self.consumed = 0;
         }
+        let unwanted = self.skip.min(self.inbox.len());
+        self.inbox.advance(unwanted);
+        self.skip -= unwanted;
         // One large event must not pin its size in memory for good.
         if self.inbox.is_empty() && self.inbox.capacity() > 8 * READ_BYTES {
             self.inbox = BytesMut::new();
@@ -162,10 +194,8 @@ impl Wire {
                 return Poll::Pending;
             }
             self.inbox.reserve(READ_BYTES);
-            match ready!(pin!(self.socket.read_buf(&mut self.inbox)).poll(cx))? {
-                0 => Poll::Ready(Err(closed())),
-                _ => Poll::Ready(Ok(())),
-            }
+            let bytes = ready!(pin!(self.socket.read_buf(&mut self.inbox)).poll(cx))?;
+            Poll::Ready(self.arrived(bytes))
         })
         .await
     }
@@ -186,7 +216,7 @@ impl Wire {
     }
 
     /// The next message, parsed, while nothing is streaming.
-    async fn message(&mut self) -> io::Result<Message> {
+    pub async fn message(&mut self) -> io::Result<Message> {
         loop {
             if self.peek(TALK_BYTES_MAX)? {
                 self.release();
@@ -222,111 +252,6 @@ impl Wire {
         self.socket
     }
 
-    /// Start-up message, authentication, and all that follows up to the first ReadyForQuery.
-    pub async fn log_in(&mut self, login: &Login<'_>) -> Result<()> {
-        let doing = "cannot log in to PostgreSQL";
-        let io = |error| from_io(doing, error);
-        frontend::startup_message(login.parameters.iter().copied(), &mut self.outbox)
-            .map_err(io)?;
-        self.flush().await.map_err(io)?;
-        self.authenticate(login).await?;
-        loop {
-            match self.message().await.map_err(io)? {
-                Message::ReadyForQuery(_) => return Ok(()),
-                Message::BackendKeyData(body) => self.pid = body.process_id(),
-                Message::ErrorResponse(body) => {
-                    return Err(ServerError::parse(body.fields()).map_err(io)?.into_error(doing));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    async fn authenticate(&mut self, login: &Login<'_>) -> Result<()> {
-        let doing = "cannot log in to PostgreSQL";
-        let io = |error| from_io(doing, error);
-        let password = || {
-            login.password.ok_or_else(|| {
-                Error::definite(format!("{doing}: the server asks for a password"))
-                    .hint("put it into database_url")
-            })
-        };
-        loop {
-            match self.message().await.map_err(io)? {
-                Message::AuthenticationOk => return Ok(()),
-                Message::AuthenticationCleartextPassword if login.is_tls => {
-                    frontend::password_message(password()?, &mut self.outbox).map_err(io)?;
-                }
-                Message::AuthenticationCleartextPassword => {
-                    return Err(Error::definite(format!(
-                        "{doing}: the server asks for the password in clear text on a link that \
-                         is not encrypted"
-                    ))
-                    .hint("use scram-sha-256 in pg_hba.conf, or sslmode=require in database_url"));
-                }
-                Message::AuthenticationMd5Password(body) => {
-                    let hash = md5_hash(login.user.as_bytes(), password()?, body.salt());
-                    frontend::password_message(hash.as_bytes(), &mut self.outbox).map_err(io)?;
-                }
-                Message::AuthenticationSasl(body) => {
-                    self.scram(password()?, login, &body).await?;
-                }
-                Message::ErrorResponse(body) => {
-                    return Err(ServerError::parse(body.fields()).map_err(io)?.into_error(doing));
-                }
-                Message::NoticeResponse(_) => {}
-                // Above all ReadyForQuery: a server that never asked who we are is not believed.
-                _ => {
-                    return Err(Error::definite(format!(
-                        "{doing}: the server asks for a method other than SCRAM, MD5 or password"
-                    ))
-                    .hint("use scram-sha-256 for this role in pg_hba.conf"));
-                }
-            }
-            self.flush().await.map_err(io)?;
-        }
-    }
-
-    /// SCRAM-SHA-256, with channel binding when the link and the server have it
-    /// (<https://www.postgresql.org/docs/current/sasl-authentication.html>).
-    async fn scram(
-        &mut self,
-        password: &[u8],
-        login: &Login<'_>,
-        offer: &backend::AuthenticationSaslBody,
-    ) -> Result<()> {
-        let doing = "cannot log in to PostgreSQL";
-        let io = |error| from_io(doing, error);
-        let offered: Vec<String> =
-            offer.mechanisms().map(|m| Ok(m.to_owned())).collect().map_err(io)?;
-        let has = |name: &str| offered.iter().any(|mechanism| mechanism == name);
-        let (mechanism, binding) = match &login.binding {
-            Some(digest) if has(sasl::SCRAM_SHA_256_PLUS) => {
-                let binding = sasl::ChannelBinding::tls_server_end_point(digest.clone());
-                (sasl::SCRAM_SHA_256_PLUS, binding)
-            }
-            Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
-            None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
-        };
-        if !has(mechanism) {
-            return Err(Error::definite(format!("{doing}: the server does not offer {mechanism}")));
-        }
-        let mut scram = sasl::ScramSha256::new(password, binding);
-        frontend::sasl_initial_response(mechanism, scram.message(), &mut self.outbox)
-            .map_err(io)?;
-        self.flush().await.map_err(io)?;
-        match self.message().await.map_err(io)? {
-            Message::AuthenticationSaslContinue(body) => scram.update(body.data()).map_err(io)?,
-            other => return Err(unexpected(doing, other)),
-        }
-        frontend::sasl_response(scram.message(), &mut self.outbox).map_err(io)?;
-        self.flush().await.map_err(io)?;
-        match self.message().await.map_err(io)? {
-            Message::AuthenticationSaslFinal(body) => scram.finish(body.data()).map_err(io),
-            other => Err(unexpected(doing, other)),
-        }
-    }
-
     /// A simple query; the rows as text. Errors begin with `doing`.
     pub async fn query(&mut self, sql: &str, doing: &str) -> Result<Rows> {
         let io = |error| from_io(doing, error);
@@ -351,10 +276,6 @@ impl Wire {
     }
 }
 
-fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")
-}
-
 fn text_row(body: &backend::DataRowBody) -> io::Result<Vec<Option<String>>> {
     let buffer = body.buffer();
     body.ranges()
@@ -363,15 +284,4 @@ fn text_row(body: &backend::DataRowBody) -> io::Result<Vec<Option<String>>> {
             Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
         })
         .collect()
-}
-
-/// An error response becomes itself; anything else is a protocol error.
-pub(super) fn unexpected(doing: &str, message: Message) -> Error {
-    match message {
-        Message::ErrorResponse(body) => match ServerError::parse(body.fields()) {
-            Ok(error) => error.into_error(doing),
-            Err(error) => from_io(doing, error),
-        },
-        _ => Error::transient(format!("{doing}: the server broke the protocol")),
-    }
 }

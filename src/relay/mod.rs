@@ -17,6 +17,7 @@ mod progress;
 mod restart;
 mod session;
 mod settle;
+mod silence;
 mod start;
 mod streams;
 

@@ -20,6 +20,7 @@ use super::landing::{Keys, Landed};
 use super::line::{Action, Line};
 use super::memory::Memory;
 use super::settle::{Job, Marked, Marker, Settler};
+use super::silence::{Change, Silence};
 use super::start::Start;
 use crate::config::AfterPublish;
 use crate::error::{Class, Error, Result};
@@ -81,6 +82,7 @@ pub(super) struct Session<'a> {
     next_feedback: Instant,
     timer: Pin<Box<Sleep>>,
     pub(super) is_pinging: bool,
+    silence: Silence,
     ignored: u64,
 }
 
@@ -110,6 +112,7 @@ impl<'a> Session<'a> {
             next_feedback: now + start.feedback_interval,
             timer: Box::pin(tokio::time::sleep_until(now)),
             is_pinging: false,
+            silence: Silence::default(),
             ignored: 0,
         }
     }
@@ -310,7 +313,19 @@ impl<'a> Session<'a> {
         self.next_feedback = now + self.feedback_interval;
         // The reply to our own status update is what moves a quiet slot: keepalives alone may never
         // come. Without room it would stay unread.
-        self.tell_server(matches!(self.intake, Intake::Open) && self.line.has_room());
+        let is_reading = matches!(self.intake, Intake::Open) && self.line.has_room();
+        self.tell_server(is_reading);
+        match self.silence.ask(now, self.replication.heard(), is_reading) {
+            Some(Change::FellSilent) => {
+                tracing::warn!("PostgreSQL does not answer: nothing comes from it until it does");
+                self.status.enter(State::Silent);
+            }
+            Some(Change::Heard) => {
+                tracing::info!("PostgreSQL answers again");
+                self.status.enter(State::Streaming);
+            }
+            None => {}
+        }
         // A batch in flight is a sign of life, or a timeout.
         if self.line.in_flight() == 0 && !std::mem::replace(&mut self.is_pinging, true) {
             let sink = self.sink.clone();

@@ -18,17 +18,20 @@ use crate::config::{AfterPublish, Settings, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::outbox::Plan;
-use crate::postgres::{self, Replication, Target, from_sql, quote};
+use crate::postgres::{self, Replication, Standing, Target, from_sql, quote};
 use crate::sink::{self, Durable, Facts, Gate, Sink, Timeouts};
 use crate::telemetry::{Endpoints, State, Status};
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
+const END_WALSENDER: &str = include_str!("../../sql/queries/end_walsender.sql");
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const COUNT_UNPUBLISHED: &str = include_str!("../../sql/queries/count_unpublished.sql");
 
 /// How often a standby looks whether the slot is free: well inside the second or two in which it is
 /// to lead.
 const STANDBY_POLL: Duration = Duration::from_millis(500);
+/// A walsender of our own whose connection is dead is given so long to end by itself.
+const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// A frame carries one row of the WAL: an event with its column names and PostgreSQL's own bytes,
 /// and other columns.
 const FRAME_SLACK_BYTES: usize = 64 * 1024 * 1024;
@@ -89,15 +92,12 @@ impl Context {
         check_table(&client, settings).await?;
         let (sink, redis, durable) = self.connect_redis().await?;
 
-        let frame_bytes_max = settings.max_event_bytes.saturating_add(FRAME_SLACK_BYTES);
-        let mut replication = self.target.replication(frame_bytes_max).await?;
-        let standing = replication.identify().await?;
-        let source = format!("{}@{}", settings.slot_name, standing.system_id);
-        let checkpoint = sink::checkpoint_key(&settings.stream_name, &source);
         self.prepare_publication(&client).await?;
-        let is_known = !is_first || is_known(&sink, &checkpoint).await?;
-        self.free_slot(&client, is_known).await?;
-        let wal_sender_timeout = replication.wal_sender_timeout().await?;
+        self.free_slot(&client, &sink, is_first).await?;
+
+        let mut replication = self.replication().await?;
+        let standing = replication.identify().await?;
+        let (source, checkpoint) = self.checkpoint(&standing);
         let forks = forks(&mut replication, standing.timeline).await;
         let marker = Marker::prepare(&client, &settings.outbox_table, settings.after_publish);
         let statements = marker.await?;
@@ -115,13 +115,13 @@ impl Context {
             confirmed: walsender.confirmed,
         };
         let gate = self.connect_gate(durable, &checkpoint).await?;
-        let longest = wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
+        let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
             longest.map_or(settings.feedback_interval, |max| max.min(settings.feedback_interval));
         Ok(Start {
             line: Line::new(limits(settings, &sink, redis.bulk_bytes_max, source), history),
             endpoints: Endpoints {
-                postgres: format!("PostgreSQL {} at {}", facts.version, self.target.label()),
+                postgres: format!("PostgreSQL {} at {}", facts.version, replication.label()),
                 redis: format!("{} at {}", redis.version, sink::label(&settings.redis_url)),
                 slot: settings.slot_name.clone(),
                 publication: settings.publication_name.clone(),
@@ -139,6 +139,18 @@ impl Context {
             timeline: standing.timeline,
             feedback_interval,
         })
+    }
+
+    async fn replication(&self) -> Result<Replication> {
+        let bytes_max = self.settings.max_event_bytes.saturating_add(FRAME_SLACK_BYTES);
+        self.target.replication(bytes_max).await
+    }
+
+    /// What names slot and system in checkpoint keys, and the key of the default stream's.
+    fn checkpoint(&self, standing: &Standing) -> (String, String) {
+        let source = format!("{}@{}", self.settings.slot_name, standing.system_id);
+        let key = sink::checkpoint_key(&self.settings.stream_name, &source);
+        (source, key)
     }
 
     /// The publication, which must not be younger than the slot: decoding looks for it as of the
@@ -170,20 +182,23 @@ impl Context {
     }
 
     /// Waits until the slot is there and nobody holds it.
-    async fn free_slot(&self, client: &Client, is_known: bool) -> Result<()> {
+    async fn free_slot(&self, client: &Client, sink: &Sink, is_first: bool) -> Result<()> {
         let name = &self.settings.slot_name;
-        let mut is_said = false;
+        let (began, mut is_said) = (Instant::now(), false);
         loop {
             let Some(slot) = postgres::find_slot(client, name, self.target.database()).await?
             else {
                 // Also when it was dropped while this relay stood by.
-                self.create_slot(client, is_known || is_said).await?;
+                let is_known = is_said || !is_first || self.has_published(sink).await?;
+                self.create_slot(client, is_known).await?;
                 continue;
             };
             let Some(pid) = slot.active_pid else { return Ok(()) };
             self.status.enter(State::Standby);
-            if !std::mem::replace(&mut is_said, true) {
-                let holder = slot.active_application.as_deref().unwrap_or("unknown");
+            let holder = slot.active_application.as_deref().unwrap_or("unknown");
+            if holder == self.target.application_name() {
+                self.end_own(client, pid, began.elapsed()).await?;
+            } else if !std::mem::replace(&mut is_said, true) {
                 tracing::info!(
                     slot = name,
                     pid,
@@ -193,6 +208,32 @@ impl Context {
             }
             tokio::time::sleep(STANDBY_POLL).await;
         }
+    }
+
+    /// An earlier connection of this very process still holds the slot: its link died, and
+    /// PostgreSQL has not noticed. It is given time, then ended, then named.
+    async fn end_own(&self, client: &Client, pid: i32, waited: Duration) -> Result<()> {
+        let slot = &self.settings.slot_name;
+        if waited < OWN_PATIENCE {
+            return Ok(());
+        }
+        if waited > OWN_PATIENCE * 3 {
+            return Err(Error::transient(format!(
+                "replication slot {slot:?} is held by process {pid} of PostgreSQL, an earlier \
+                 connection of this relay that does not end"
+            ))
+            .hint(format!("SELECT pg_terminate_backend({pid})")));
+        }
+        tracing::warn!(slot, pid, "ending an earlier connection of this relay that is dead");
+        let ended = client.query_one(END_WALSENDER, &[&pid]).await;
+        ended.map(drop).map_err(|error| from_sql("cannot end a walsender of this relay", error))
+    }
+
+    /// Whether events were published from this slot to this Redis before.
+    async fn has_published(&self, sink: &Sink) -> Result<bool> {
+        let (_, checkpoint) = self.checkpoint(&self.replication().await?.identify().await?);
+        let known = sink.has_checkpoint(&checkpoint).await;
+        known.map_err(|failure| failure.into_error("cannot read the checkpoint in Redis"))
     }
 
     async fn create_slot(&self, client: &Client, is_known: bool) -> Result<()> {
@@ -237,12 +278,6 @@ impl Context {
         tell_hazards(&facts, durable);
         Ok((sink, facts, durable))
     }
-}
-
-/// Whether events were published from this slot to this Redis before.
-async fn is_known(sink: &Sink, checkpoint: &str) -> Result<bool> {
-    let known = sink.has_checkpoint(checkpoint).await;
-    known.map_err(|failure| failure.into_error("cannot read the checkpoint in Redis"))
 }
 
 /// Where each earlier timeline was left. A server that cannot tell (its history file is gone) is

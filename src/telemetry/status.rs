@@ -27,6 +27,8 @@ pub enum State {
     Standby,
     /// The line is up.
     Streaming,
+    /// The line is up, but PostgreSQL does not answer.
+    Silent,
     /// Redis takes no writes: the replication connection is kept and nothing is read.
     Holding,
     /// On its way out.
@@ -35,8 +37,14 @@ pub enum State {
 
 impl State {
     /// All of them, as /metrics counts them.
-    pub const ALL: [Self; 5] =
-        [Self::Connecting, Self::Standby, Self::Streaming, Self::Holding, Self::Draining];
+    pub const ALL: [Self; 6] = [
+        Self::Connecting,
+        Self::Standby,
+        Self::Streaming,
+        Self::Silent,
+        Self::Holding,
+        Self::Draining,
+    ];
 
     /// As it is written everywhere.
     #[must_use]
@@ -45,6 +53,7 @@ impl State {
             Self::Connecting => "connecting",
             Self::Standby => "standby",
             Self::Streaming => "streaming",
+            Self::Silent => "silent",
             Self::Holding => "holding",
             Self::Draining => "draining",
         }

@@ -45,6 +45,25 @@ async fn a_million_rows_in_one_transaction_fit_in_64_megabytes() {
 }
 
 #[tokio::test]
+async fn a_huge_logical_message_of_somebody_else_is_passed_over_in_flat_memory() {
+    let world = World::new().await;
+    let settings = world.settings.clone().with("max_event_bytes", "1MB");
+    let mut relay = settings.start_ready().await;
+    let client = world.postgres.client().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    for transactional in [true, false] {
+        let emit = "SELECT pg_logical_emit_message($1, 'theirs', repeat('x', 100000000))";
+        client.execute(emit, &[&transactional]).await.unwrap();
+    }
+    insert_many(&client, 11, 20).await.unwrap();
+    world.assert_all_published().await;
+    world.until_confirmed().await;
+    let peak = relay.peak_rss_kb();
+    assert!(peak < RSS_MAX_KB, "the relay's memory peaked at {peak} kB");
+    relay.drain().await;
+}
+
+#[tokio::test]
 async fn redis_that_is_stalled_keeps_the_replication_connection_and_the_memory() {
     let world = World::with(&SHORT, &[]).await;
     let proxy = Proxy::start(world.redis.port());

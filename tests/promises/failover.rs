@@ -7,8 +7,10 @@ use walrelay::config::DatabaseUrl;
 use walrelay::error::Class;
 use walrelay::postgres::{self, Replication, Target};
 
-use crate::harness::postgres::Stop;
-use crate::harness::world::{SLOT, World};
+use crate::harness::postgres::{PASSWORD, Postgres, Stop};
+use crate::harness::relay::{Relay, Settings};
+use crate::harness::wait::{self, PATIENCE};
+use crate::harness::world::{SLOT, World, insert};
 
 fn target(url: &str) -> Target {
     let url = DatabaseUrl::parse(&url.to_owned().into()).unwrap();
@@ -20,17 +22,31 @@ async fn replication(target: &Target) -> Replication {
 }
 
 /// Starts the server again as a standby that follows nobody; `pg_promote()` ends that.
-async fn become_standby(world: &mut World) {
-    let data = world.postgres.text("SHOW data_directory").await;
-    world.postgres.stop(Stop::Fast).await;
+async fn become_standby(postgres: &mut Postgres) {
+    let data = postgres.text("SHOW data_directory").await;
+    postgres.stop(Stop::Fast).await;
     std::fs::write(std::path::Path::new(&data).join("standby.signal"), "").unwrap();
-    world.postgres.restart().await;
+    postgres.restart().await;
+}
+
+fn url_of(hosts: &str, query: &str) -> String {
+    format!("postgresql://postgres:{PASSWORD}@{hosts}/postgres{query}")
+}
+
+async fn until_says(relay: &Relay, words: &str) {
+    wait::until(words, PATIENCE, async || relay.output().contains(words).then_some(())).await;
+}
+
+async fn assert_relays(world: &World, settings: &Settings) {
+    let mut relay = settings.start_ready().await;
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    world.assert_all_published().await;
+    relay.drain().await;
 }
 
 #[tokio::test]
 async fn the_slot_knows_the_process_that_streams_to_us_and_no_other() {
     let world = World::new().await;
-    world.postgres.run("SELECT pg_create_logical_replication_slot('walrelay', 'pgoutput')").await;
     let target = target(&world.postgres.url());
     let client = target.sql().await.unwrap();
     let mut stream = replication(&target).await;
@@ -55,7 +71,7 @@ async fn a_promoted_server_tells_where_the_old_timeline_was_left() {
     let before = stream.identify().await.unwrap();
     assert_eq!(stream.timeline_history(before.timeline).await.unwrap(), []);
     drop(stream);
-    become_standby(&mut world).await;
+    become_standby(&mut world.postgres).await;
     assert_eq!(world.postgres.text("SELECT pg_promote()").await, "t");
     let mut stream = replication(&target(&world.postgres.url())).await;
     let now = stream.identify().await.unwrap();
@@ -67,4 +83,68 @@ async fn a_promoted_server_tells_where_the_old_timeline_was_left() {
     let error = stream.timeline_history(99).await.unwrap_err();
     assert!(error.to_string().contains("history of timeline 99"), "{error}");
     stream.identify().await.expect("the connection is of use after a refusal");
+}
+
+#[tokio::test]
+async fn a_standby_is_waited_for_until_it_is_promoted() {
+    let mut world = World::new().await;
+    become_standby(&mut world.postgres).await;
+    let mut relay = world.settings.clone().with("reconnect_delay_max", "500ms").start();
+    until_says(&relay, "is a standby").await;
+    assert!(relay.output().contains("a failover is under way"), "{}", relay.output());
+    assert_eq!(world.postgres.text("SELECT pg_promote()").await, "t");
+    relay.ready().await;
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn of_several_hosts_the_primary_is_found() {
+    let world = World::new().await;
+    let mut other = Postgres::start().await;
+    become_standby(&mut other).await;
+    let primary = format!("127.0.0.1:{}", world.postgres.port());
+    let url = url_of(&format!("127.0.0.1:{},{primary}", other.port()), "");
+    let stream = replication(&target(&url)).await;
+    assert_eq!(stream.label(), format!("{primary}/postgres"));
+    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+}
+
+#[tokio::test]
+async fn a_first_host_that_accepts_and_never_answers_is_passed_over() {
+    let world = World::new().await;
+    let silent = std::net::TcpListener::bind(("127.0.0.1", wait::free_port())).unwrap();
+    let hosts = format!("{},127.0.0.1:{}", silent.local_addr().unwrap(), world.postgres.port());
+    let settings = world.settings.clone().with("connect_timeout", "1s");
+    assert_relays(&world, &settings.with("database_url", &url_of(&hosts, ""))).await;
+}
+
+#[tokio::test]
+async fn both_connections_go_where_hostaddr_says() {
+    let world = World::new().await;
+    let nowhere = format!("no-such-host.invalid:{}", world.postgres.port());
+    let url = url_of(&nowhere, "?hostaddr=127.0.0.1");
+    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+}
+
+#[tokio::test]
+async fn a_slot_older_than_its_publication_is_told_what_helps() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    client.batch_execute("DROP PUBLICATION walrelay").await.unwrap();
+    insert(&client, 1).await.unwrap();
+    let publication = "CREATE PUBLICATION walrelay FOR TABLE identity.outbox";
+    client.batch_execute(publication).await.unwrap();
+    let done = world.settings.finish("run").await;
+    assert_eq!(done.code, Some(1), "{}", done.output);
+    for words in ["publication \"walrelay\"", "pg_replication_slot_advance", "the slot is older"] {
+        assert!(done.output.contains(words), "{words:?} is not in:\n{}", done.output);
+    }
+    let advance = "SELECT pg_replication_slot_advance('walrelay', pg_current_wal_lsn())";
+    client.query(advance, &[]).await.unwrap();
+    let mut relay = world.settings.start_ready().await;
+    insert(&client, 2).await.unwrap();
+    world.consumer().until_len(1).await;
+    relay.drain().await;
 }

@@ -99,6 +99,16 @@ async fn a_server_that_cannot_prove_who_it_is_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn channel_binding_can_be_required() {
+    let certificates = Certificates::new();
+    let world = tls_world(&certificates).await;
+    let url = format!("{}?sslmode=no-verify&channel_binding=require", world.postgres.url());
+    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+    let url = format!("{}?sslmode=disable&channel_binding=require", world.postgres.url());
+    assert_complains(&world.settings.clone().with("database_url", &url), "channel binding").await;
+}
+
 /// The relay goes on trying, for certificates are renewed, and says what is wrong.
 async fn assert_complains(settings: &Settings, of: &str) {
     let mut relay = settings.start();
@@ -211,4 +221,46 @@ async fn a_secret_can_come_from_a_file_and_is_never_printed() {
     relay.drain().await;
     assert!(!relay.output().contains(PASSWORD), "the log tells the password");
     assert!(!status.contains(PASSWORD), "{status}");
+}
+
+/// A row that PostgreSQL quotes in an error, a trigger prints in one or in a notice.
+#[tokio::test]
+async fn a_row_that_cannot_be_marked_is_not_printed() {
+    const SECRET: &str = "4711-0815";
+    let trigger = |body: &str| {
+        format!(
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+             CREATE TRIGGER tell BEFORE UPDATE ON identity.outbox
+             FOR EACH ROW EXECUTE FUNCTION tell()"
+        )
+    };
+    let constraint = "ALTER TABLE identity.outbox ADD CONSTRAINT never CHECK (NOT published)";
+    let cases = [
+        (constraint.to_owned(), "constraint \\\"never\\\" of table identity.outbox"),
+        (trigger("RAISE EXCEPTION 'no: %', NEW;"), "see the server's log"),
+        (trigger("RAISE WARNING 'no: %', NEW; RETURN NEW;"), "streaming"),
+    ];
+    for (obstacle, says) in cases {
+        let world = World::new().await;
+        world.postgres.run(&obstacle).await;
+        let insert = format!(
+            "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+             VALUES ('UserCreated', gen_random_uuid(), '{{\"n\": 1, \"card\": \"{SECRET}\"}}')"
+        );
+        world.postgres.run(&insert).await;
+        let mut relay = world.settings.clone().with("log_level", "trace").start();
+        wait::until(says, wait::PATIENCE, async || relay.output().contains(says).then_some(()))
+            .await;
+        wait::until("PostgreSQL tells the row", wait::PATIENCE, async || {
+            world.postgres.log().contains(SECRET).then_some(())
+        })
+        .await;
+        if relay.running() {
+            if let Some((_, page)) = relay.get("/status").await {
+                assert!(!page.contains(SECRET), "{page}");
+            }
+            relay.kill9();
+        }
+        assert!(!relay.output().contains(SECRET), "{}", relay.output());
+    }
 }

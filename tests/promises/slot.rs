@@ -227,3 +227,34 @@ async fn a_walsender_that_is_terminated_is_replaced() {
     world.until_marked().await;
     relay.drain().await;
 }
+
+/// The relay's link dies, and PostgreSQL's side of it does not notice: frozen, it cannot.
+#[tokio::test]
+async fn an_earlier_connection_of_its_own_is_ended_and_not_waited_for() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let proxy = Proxy::start(world.postgres.port());
+    let url = world.postgres.url_at(proxy.port());
+    let mut relay = world.settings.clone().with("database_url", &url).start_ready().await;
+    insert(&client, 1).await.unwrap();
+    world.assert_all_published().await;
+    let walsender = world.postgres.text("SELECT pid FROM pg_stat_replication").await;
+    let signal = |name: &str| {
+        let done = std::process::Command::new("kill").args([name, walsender.as_str()]).status();
+        assert!(done.unwrap().success(), "kill {name} {walsender}");
+    };
+    signal("-STOP");
+    proxy.cut();
+    insert(&client, 2).await.unwrap();
+    wait::until("the relay ends its earlier connection", PATIENCE, async || {
+        relay.output().contains("ending an earlier connection").then_some(())
+    })
+    .await;
+    wait::until("the relay names it", PATIENCE, async || {
+        relay.output().contains(&format!("process {walsender} of PostgreSQL")).then_some(())
+    })
+    .await;
+    signal("-CONT");
+    world.assert_all_published().await;
+    relay.drain().await;
+}
