@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 
 const IS_STANDBY: &str = include_str!("../../sql/queries/is_standby.sql");
 
-/// What the name of our connections in pg_stat_activity and pg_stat_replication begins with; the rest
-/// is drawn for each process, so that it knows its own.
+/// What the name of our connections in pg_stat_activity and pg_stat_replication begins with; the
+/// rest is drawn for each process, so that it knows its own.
 const APPLICATION_NAME: &str = "walrelay";
 
 /// A peer that is gone is noticed after idle + retries x interval, about a minute, while nothing is

@@ -1,9 +1,9 @@
 //! The thin connection: PostgreSQL's messages over any byte stream.
 //!
 //! In: a socket (TCP, TLS, unix, or a pair in memory). Out: simple queries answered, and frames one
-//! at a time. Every read and every write is cancel-safe, because the line polls them in a `select!`:
-//! bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's length is checked
-//! before a byte is reserved for it. tokio-postgres cannot do this: it has no
+//! at a time. Every read and every write is cancel-safe, because the line polls them in a
+//! `select!`: bytes read stay in `inbox`, bytes not yet written stay in `outbox`. A message's
+//! length is checked before a byte is reserved for it. tokio-postgres cannot do this: it has no
 //! replication mode (<https://www.postgresql.org/docs/current/protocol-replication.html>).
 
 #![allow(

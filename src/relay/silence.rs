@@ -1,8 +1,8 @@
 //! A server that says nothing although it was asked: noticed, said, and not more.
 //!
-//! In: when the server was heard last, and whether we read. Out: when it fell silent, and when it was
-//! heard again. A silent walsender may be decoding a huge transaction of other tables: to break the
-//! connection would make it begin again, for ever. A dead link is TCP's to notice. Pure.
+//! In: when the server was heard last, and whether we read. Out: when it fell silent, and when it
+//! was heard again. A silent walsender may be decoding a huge transaction of other tables: to break
+//! the connection would make it begin again, for ever. A dead link is TCP's to notice. Pure.
 
 use std::time::Duration;
 
