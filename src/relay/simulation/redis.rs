@@ -1,0 +1,378 @@
+//! A model of Redis: streams, checkpoints, the two scripts, and a disk that lags behind.
+//!
+//! In: the arguments of real calls, by connection, in order. Out: the bytes of replies. The rules
+//! are those of `publish.lua` and `open.lua`. It must stay true that a call that was sent may still
+//! be carried out after its client is gone, and that power loss forgets exactly what was written
+//! after the last sync.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use redis::Value;
+
+use super::ledger::{Broken, Ledger};
+use super::walsender::STREAMS;
+use crate::lsn::Position;
+use crate::sink::{Checkpoint, Failure, Sealed, Written};
+
+/// What a call is, with the number by which its answer is found.
+#[derive(Debug)]
+pub enum Request {
+    Open { ticket: u64, stream: usize, timeline: u32 },
+    Publish { ticket: u64, batch: Sealed },
+}
+
+/// Its answer, as the sink reads it.
+#[derive(Debug)]
+pub enum Reply {
+    Opened(Result<Checkpoint, Failure>),
+    Published(Result<Written, Failure>),
+}
+
+/// Calls in order; a client that is gone gets no replies.
+#[derive(Debug, Default)]
+struct Connection {
+    has_client: bool,
+    requests: VecDeque<Request>,
+    replies: VecDeque<(u64, Reply)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Stored {
+    epoch: u64,
+    position: Position,
+    event_id: String,
+    timeline: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    entries: Vec<usize>,
+    /// Entries on disk.
+    durable: usize,
+    checkpoint: Stored,
+    /// The key holds something else.
+    is_wrong: bool,
+}
+
+/// A write that is not on disk: how to take it back.
+#[derive(Debug)]
+struct Undo {
+    at: u64,
+    stream: usize,
+    entries: usize,
+    entries_after: usize,
+    checkpoint: Stored,
+}
+
+/// Safeguards that a test may take away, to see that they are needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// A newer epoch keeps older leaders from writing.
+    pub fence: bool,
+    /// A batch that follows something else than what is there is not written.
+    pub chain: bool,
+    /// What is there is not written again.
+    pub skip: bool,
+    /// Confirming waits for the disk.
+    pub gate: bool,
+}
+
+impl Rules {
+    /// As it is.
+    pub const ALL: Self = Self { fence: true, chain: true, skip: true, gate: true };
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Redis {
+    pub is_up: bool,
+    /// Out of memory: no script runs.
+    pub is_full: bool,
+    /// The next batch is refused at this event, for this reason.
+    pub refusal: Option<(usize, &'static str)>,
+    rules: Rules,
+    streams: [Stream; STREAMS.len()],
+    journal: VecDeque<Undo>,
+    connections: Vec<Connection>,
+}
+
+/// When a write is on disk at the latest, in milliseconds: appendfsync everysec, and then some.
+const SYNC_WORST: u64 = 2_000;
+
+impl Redis {
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            is_up: true,
+            is_full: false,
+            refusal: None,
+            rules,
+            streams: Default::default(),
+            journal: VecDeque::new(),
+            connections: Vec::new(),
+        }
+    }
+
+    /// A client connects; the number of its connection.
+    pub fn connect(&mut self) -> usize {
+        self.connections.push(Connection { has_client: true, ..Connection::default() });
+        self.connections.len() - 1
+    }
+
+    /// A client is gone. What it sent may still be carried out.
+    pub fn disconnect(&mut self, connection: usize) {
+        let connection = &mut self.connections[connection];
+        connection.has_client = false;
+        connection.replies.clear();
+    }
+
+    /// What a connection's client sent and Redis has not read is lost, from the `kept`th on.
+    pub fn lose_requests(&mut self, connection: usize, kept: usize) {
+        self.connections[connection].requests.truncate(kept);
+    }
+
+    /// Whether the connection's client would find it open.
+    pub fn is_open(&self, connection: usize) -> bool {
+        self.connections[connection].has_client
+    }
+
+    pub fn send(&mut self, connection: usize, request: Request) {
+        if self.is_open(connection) {
+            self.connections[connection].requests.push_back(request);
+        }
+    }
+
+    /// Replies that wait to be read.
+    pub fn replies(&self, connection: usize) -> usize {
+        self.connections[connection].replies.len()
+    }
+
+    pub fn take_reply(&mut self, connection: usize, which: usize) -> Option<(u64, Reply)> {
+        self.connections[connection].replies.remove(which)
+    }
+
+    /// Connections with calls to carry out: the `which`th of them, counted around.
+    pub fn busy(&self, which: usize) -> Option<usize> {
+        let busy = |(_, connection): &(usize, &Connection)| !connection.requests.is_empty();
+        let count = self.connections.iter().enumerate().filter(busy).count();
+        let which = which.checked_rem(count)?;
+        self.connections.iter().enumerate().filter(busy).nth(which).map(|(number, _)| number)
+    }
+
+    /// Carries out the next call of `connection`; what it was and did, in words.
+    pub fn execute(
+        &mut self,
+        connection: usize,
+        now: u64,
+        ledger: &mut Ledger,
+    ) -> Result<String, Broken> {
+        let Some(request) = self.connections[connection].requests.pop_front() else {
+            return Ok(String::new());
+        };
+        let (ticket, reply) = match request {
+            Request::Open { ticket, stream, timeline } => {
+                (ticket, Reply::Opened(self.open(stream, timeline, now)))
+            }
+            Request::Publish { ticket, batch } => {
+                let value = self.publish(&batch, now, ledger)?;
+                (ticket, Reply::Published(Written::read(value)))
+            }
+        };
+        let mut words = format!("redis: {reply:?}");
+        let connection = &mut self.connections[connection];
+        if connection.has_client {
+            connection.replies.push_back((ticket, reply));
+        } else {
+            let _ = write!(words, " (nobody reads it)");
+        }
+        Ok(words)
+    }
+
+    /// `open.lua`.
+    fn open(&mut self, number: usize, timeline: u32, now: u64) -> Result<Checkpoint, Failure> {
+        let stream = &mut self.streams[number];
+        let refused = if self.is_full {
+            Some("OOM command not allowed when used memory > 'maxmemory'.")
+        } else if stream.is_wrong {
+            Some("WRONGTYPE the key holds a string, not a stream")
+        } else {
+            None
+        };
+        if let Some(words) = refused {
+            let error = error(words).extract_error().unwrap_err();
+            return Err(Failure::of(&error));
+        }
+        let before = stream.checkpoint.clone();
+        let entries = stream.entries.len();
+        stream.checkpoint.epoch = now.max(before.epoch + 1);
+        stream.checkpoint.timeline = Some(timeline);
+        let checkpoint = Checkpoint {
+            epoch: stream.checkpoint.epoch,
+            position: before.position,
+            event_id: before.event_id.clone(),
+            timeline: before.timeline,
+        };
+        self.journal.push_back(Undo {
+            at: now,
+            stream: number,
+            entries,
+            entries_after: entries,
+            checkpoint: before,
+        });
+        Ok(checkpoint)
+    }
+
+    /// `publish.lua`.
+    fn publish(&mut self, batch: &Sealed, now: u64, ledger: &mut Ledger) -> Result<Value, Broken> {
+        if self.is_full {
+            return Ok(error("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        let arguments: Vec<&str> =
+            batch.arguments().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect();
+        let [_, _, _, name, _, rest @ ..] = &*arguments else { panic!("no publish call") };
+        let [events @ .., format, stride, epoch, follows, last_id, _maxlen] = rest else {
+            panic!("no publish call")
+        };
+        let epoch: u64 = epoch.parse().unwrap();
+        let follows: Position = follows.parse().unwrap();
+        let number = STREAMS.iter().position(|known| known == name).unwrap();
+        let stream = &mut self.streams[number];
+        let before = stream.checkpoint.clone();
+        if before.epoch > epoch && self.rules.fence {
+            return Ok(error("FENCED the epoch is over"));
+        }
+        let is_other_epoch = before.epoch != epoch && self.rules.fence;
+        if is_other_epoch || (before.position < follows && self.rules.chain) {
+            return Ok(error("GAP the checkpoint is elsewhere"));
+        }
+        let refusal = self.refusal.take();
+        let entries = stream.entries.len();
+        let (mut added, mut present) = (0, 0);
+        let mut refused = None;
+        for event in events.chunks(stride.parse().unwrap()) {
+            let position: Position = event[0].parse().unwrap();
+            if position <= before.position && self.rules.skip {
+                present += 1;
+                continue;
+            }
+            refused = if stream.is_wrong {
+                Some("WRONGTYPE Operation against a key holding the wrong kind of value")
+            } else {
+                refusal.filter(|(at, _)| *at == added).map(|(_, words)| words)
+            };
+            if refused.is_some() {
+                break;
+            }
+            let id = if *format == "data" { member(event[1], "event_id") } else { event[1] };
+            let last = stream.entries.last().copied();
+            let event = ledger.added(number, position, id.parse().ok(), last)?;
+            stream.entries.push(event);
+            added += 1;
+            stream.checkpoint.position = position;
+            id.clone_into(&mut stream.checkpoint.event_id);
+        }
+        if added > 0 {
+            if refused.is_none() {
+                (*last_id).clone_into(&mut stream.checkpoint.event_id);
+            } else if *format == "data" {
+                stream.checkpoint.event_id.clear();
+            }
+            let entries_after = stream.entries.len();
+            self.journal.push_back(Undo {
+                at: now,
+                stream: number,
+                entries,
+                entries_after,
+                checkpoint: before,
+            });
+        }
+        let mut values = vec![Value::Int(added.try_into().unwrap()), Value::Int(present)];
+        values.extend(refused.map(|words| Value::BulkString(words.into())));
+        Ok(Value::Array(values))
+    }
+
+    /// Whether the event is in its stream, and on disk if that is asked.
+    pub fn has(&self, stream: usize, event: usize, on_disk: bool) -> bool {
+        let Stream { entries, durable, .. } = &self.streams[stream];
+        let entries = if on_disk { &entries[..*durable] } else { &entries[..] };
+        entries.iter().rev().any(|entry| *entry == event)
+    }
+
+    /// The first `writes` of what is not on disk are written there.
+    pub fn sync(&mut self, writes: usize) {
+        for undo in self.journal.drain(..writes.min(self.journal.len())) {
+            self.streams[undo.stream].durable = undo.entries_after;
+        }
+    }
+
+    /// Writes that are not on disk.
+    pub fn unsynced(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// It is `now`: what was written long ago is on disk. A sync takes with it whatever was written
+    /// before.
+    pub fn let_time_pass(&mut self, now: u64) {
+        let is_due = |undo: &Undo| undo.at.saturating_add(SYNC_WORST) <= now;
+        if self.is_up
+            && let Some(last) = self.journal.iter().rposition(is_due)
+        {
+            self.sync(last + 1);
+        }
+    }
+
+    /// The process ends; what it wrote stays, in the page cache. Nobody syncs it before the next
+    /// write.
+    pub fn kill(&mut self) {
+        self.is_up = false;
+        for connection in &mut self.connections {
+            connection.has_client = false;
+            connection.requests.clear();
+            connection.replies.clear();
+        }
+        self.journal.iter_mut().for_each(|undo| undo.at = u64::MAX);
+    }
+
+    /// The machine ends: what is not on disk is gone.
+    pub fn lose_power(&mut self, ledger: &mut Ledger) {
+        self.kill();
+        while let Some(undo) = self.journal.pop_back() {
+            let stream = &mut self.streams[undo.stream];
+            stream.entries.drain(undo.entries..).for_each(|event| ledger.removed(event));
+            stream.checkpoint = undo.checkpoint;
+        }
+    }
+
+    /// The machine ends, and comes back with nothing.
+    pub fn lose_everything(&mut self, ledger: &mut Ledger) {
+        self.kill();
+        self.journal.clear();
+        for stream in &mut self.streams {
+            stream.entries.iter().for_each(|event| ledger.removed(*event));
+            *stream = Stream { is_wrong: stream.is_wrong, ..Stream::default() };
+        }
+    }
+
+    /// Somebody puts another kind of value in a stream's place, or takes it away again.
+    pub fn spoil(&mut self, stream: usize, is_wrong: bool) {
+        self.streams[stream].is_wrong = is_wrong;
+    }
+
+    /// Everything works again.
+    pub fn mend(&mut self) {
+        self.is_up = true;
+        self.is_full = false;
+        self.refusal = None;
+        self.streams.iter_mut().for_each(|stream| stream.is_wrong = false);
+    }
+}
+
+fn error(words: &str) -> Value {
+    redis::parse_redis_value(format!("-{words}\r\n").as_bytes()).unwrap()
+}
+
+/// The text of a member of a JSON object.
+fn member<'a>(json: &'a str, name: &str) -> &'a str {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
+    rest.split_once('"').unwrap().0
+}
