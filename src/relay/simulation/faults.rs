@@ -3,6 +3,7 @@
 use super::plan::Fault;
 use super::relay::State;
 use super::world::World;
+use crate::lsn::Lsn;
 
 /// What Redis may say about one entry: an outage, and a refusal.
 const REFUSALS: [&str; 2] =
@@ -15,14 +16,14 @@ impl World {
             Fault::CutRedis => {
                 let kept = self.rng.usize(..4);
                 if let State::Streaming(session) = &self.relays[relay] {
-                    self.redis.lose_requests(session.redis, kept);
-                    self.redis.disconnect(session.redis);
+                    self.redis.lose_requests(session.on.redis, kept);
+                    session.disconnect(&mut self.redis);
                 }
             }
             Fault::CrashRelay => {
                 let kept = self.rng.usize(..4);
                 if let State::Streaming(session) = &self.relays[relay] {
-                    self.redis.lose_requests(session.redis, kept);
+                    self.redis.lose_requests(session.on.redis, kept);
                 }
                 self.end(relay, None);
             }
@@ -57,7 +58,22 @@ impl World {
                     self.end(relay, None);
                 }
             }
-            Fault::Rewind | Fault::Promote | Fault::Empty => {}
+            Fault::Rewind => self.ledger.may_repeat |= self.postgres.rewind(&mut self.ledger),
+            Fault::Promote => {
+                self.postgres.promote(&mut self.ledger);
+            }
+            Fault::Empty => {
+                let confirmed = self.postgres.confirmed;
+                let safe = self.relays.iter().map(|relay| match relay {
+                    State::Waiting => Lsn::NONE,
+                    State::Streaming(session) => session.line.positions().published,
+                    State::Holding { confirmed, .. } => *confirmed,
+                });
+                self.ledger.lost_before = safe.fold(confirmed, Lsn::max);
+                self.redis.lose_everything(&mut self.ledger);
+                self.let_time_pass(50);
+                self.notice_all();
+            }
         }
     }
 

@@ -12,6 +12,7 @@ pub enum Action {
     Commit,
     MoveWal,
     Checkpoint,
+    BackUp,
     Deliver,
     Keepalive,
     Act,
@@ -51,14 +52,30 @@ pub enum Fault {
 pub enum Safety {
     /// In the memory of Redis. Its machine never fails in such a run.
     Memory,
-    /// On its disk.
-    Disk,
+    /// On its disk, by the time that has passed.
+    Hold,
+    /// On its disk, by asking.
+    Barrier,
+}
+
+/// What may become of history in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// It stays.
+    Kept,
+    /// A standby without the last transactions is promoted.
+    Forked,
+    /// A copy is restored, on the same timeline.
+    Rewound,
+    /// Redis comes back empty.
+    Emptied,
 }
 
 /// A run's settings.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub safety: Safety,
+    pub past: Past,
     pub after_publish: AfterPublish,
     pub relays: usize,
     pub streams: usize,
@@ -107,7 +124,10 @@ const FAULTS: [Fault; 9] = [
 
 impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
-        let safety = if rng.u8(..4) == 0 { Safety::Memory } else { Safety::Disk };
+        let safety =
+            [Safety::Memory, Safety::Hold, Safety::Barrier, Safety::Barrier][rng.usize(..4)];
+        let past =
+            [Past::Kept, Past::Kept, Past::Forked, Past::Rewound, Past::Emptied][rng.usize(..5)];
         let mut actions: Vec<_> = ORDINARY
             .into_iter()
             .map(|(action, weight)| (action, rng.u32(weight.div_ceil(2)..=weight + weight / 2)))
@@ -117,12 +137,23 @@ impl Plan {
                 actions.push((Action::Fault(fault), rng.u32(1..=2)));
             }
         }
-        if safety == Safety::Disk && rng.bool() {
+        match past {
+            Past::Kept => {}
+            Past::Emptied => actions.push((Action::Fault(Fault::Empty), 1)),
+            Past::Forked => {
+                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Promote), 1)]);
+            }
+            Past::Rewound => {
+                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Rewind), 1)]);
+            }
+        }
+        if safety != Safety::Memory && rng.bool() {
             actions.push((Action::Fault(Fault::PowerLoss), rng.u32(1..=2)));
         }
         actions.push((Action::Fault(Fault::RedisBack), 8));
         Self {
             safety,
+            past,
             after_publish: if rng.bool() { AfterPublish::Keep } else { AfterPublish::Mark },
             relays: rng.usize(1..=2),
             streams: rng.usize(1..=STREAMS.len()),
@@ -154,6 +185,7 @@ impl Plan {
         Limits {
             outbox: TableName { schema: "identity".to_owned(), name: "outbox".to_owned() },
             stream: STREAMS[0].to_owned(),
+            slot: "walrelay".to_owned(),
             source: "walrelay@7".to_owned(),
             format: self.format,
             batch_events: self.batch_events,

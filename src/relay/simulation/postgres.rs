@@ -57,6 +57,8 @@ pub struct Postgres {
     /// The end of its WAL.
     pub end: Lsn,
     pub timeline: u32,
+    /// Where each earlier timeline was left.
+    pub forks: Vec<(u32, Lsn)>,
     /// What the slot was told.
     pub confirmed: Lsn,
     /// What of it survives a crash.
@@ -79,6 +81,7 @@ impl Postgres {
             transactions: Vec::new(),
             end: start,
             timeline: 1,
+            forks: Vec::new(),
             confirmed: start,
             confirmed_on_disk: start,
             walsender: None,
@@ -208,7 +211,14 @@ impl Postgres {
     /// A standby that has what the copy has is promoted: a new timeline forks off there.
     pub fn promote(&mut self, ledger: &mut Ledger) -> bool {
         let is_promoted = self.rewind(ledger);
-        self.timeline += u32::from(is_promoted);
+        if is_promoted {
+            self.forks.push((self.timeline, self.end));
+            self.timeline += 1;
+            // What it does as its first act is in the WAL.
+            self.move_wal(8);
+            // Of the new timeline is also what a later promotion goes back to.
+            self.back_up();
+        }
         is_promoted
     }
 

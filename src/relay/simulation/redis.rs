@@ -18,15 +18,35 @@ use crate::sink::{Checkpoint, Failure, Sealed, Written};
 /// What a call is, with the number by which its answer is found.
 #[derive(Debug)]
 pub enum Request {
-    Open { ticket: u64, stream: usize, timeline: u32 },
-    Publish { ticket: u64, batch: Sealed },
+    Open {
+        ticket: u64,
+        stream: usize,
+        timeline: u32,
+    },
+    Anchor {
+        ticket: u64,
+        stream: usize,
+        epoch: u64,
+        timeline: u32,
+        position: Option<Position>,
+    },
+    Publish {
+        ticket: u64,
+        batch: Sealed,
+    },
+    /// WAITAOF, behind a write of its own.
+    Wait {
+        ticket: u64,
+    },
 }
 
 /// Its answer, as the sink reads it.
 #[derive(Debug)]
 pub enum Reply {
     Opened(Result<Checkpoint, Failure>),
+    Anchored(Result<(), Failure>),
     Published(Result<Written, Failure>),
+    Safe,
 }
 
 /// Calls in order; a client that is gone gets no replies.
@@ -76,11 +96,13 @@ pub struct Rules {
     pub skip: bool,
     /// Confirming waits for the disk.
     pub gate: bool,
+    /// Repeats are only repeats if the last event comes again.
+    pub meet: bool,
 }
 
 impl Rules {
     /// As it is.
-    pub const ALL: Self = Self { fence: true, chain: true, skip: true, gate: true };
+    pub const ALL: Self = Self { fence: true, chain: true, skip: true, gate: true, meet: true };
 }
 
 /// The server.
@@ -94,6 +116,10 @@ pub struct Redis {
     rules: Rules,
     streams: [Stream; STREAMS.len()],
     journal: VecDeque<Undo>,
+    /// Writes that are on disk, over all time.
+    synced: usize,
+    /// Connections that wait for the disk: with which ticket, and for how many writes.
+    waits: Vec<(usize, u64, usize)>,
     connections: Vec<Connection>,
 }
 
@@ -109,6 +135,8 @@ impl Redis {
             rules,
             streams: Default::default(),
             journal: VecDeque::new(),
+            synced: 0,
+            waits: Vec::new(),
             connections: Vec::new(),
         }
     }
@@ -173,6 +201,15 @@ impl Redis {
             Request::Open { ticket, stream, timeline } => {
                 (ticket, Reply::Opened(self.open(stream, timeline, now)))
             }
+            Request::Anchor { ticket, stream, epoch, timeline, position } => {
+                let anchored = self.anchor(stream, epoch, timeline, position, now);
+                (ticket, Reply::Anchored(anchored))
+            }
+            Request::Wait { ticket } => {
+                self.note_write(0, now);
+                self.waits.push((connection, ticket, self.synced + self.journal.len()));
+                return Ok("redis: waits for its disk".to_owned());
+            }
             Request::Publish { ticket, batch } => {
                 let value = self.publish(&batch, now, ledger)?;
                 (ticket, Reply::Published(Written::read(value)))
@@ -203,53 +240,99 @@ impl Redis {
             return Err(Failure::of(&error));
         }
         let before = stream.checkpoint.clone();
-        let entries = stream.entries.len();
+        self.note_write(number, now);
+        let stream = &mut self.streams[number];
         stream.checkpoint.epoch = now.max(before.epoch + 1);
-        stream.checkpoint.timeline = Some(timeline);
+        stream.checkpoint.timeline.get_or_insert(timeline);
         let checkpoint = Checkpoint {
             epoch: stream.checkpoint.epoch,
             position: before.position,
             event_id: before.event_id.clone(),
             timeline: before.timeline,
         };
-        self.journal.push_back(Undo {
-            at: now,
-            stream: number,
-            entries,
-            entries_after: entries,
-            checkpoint: before,
-        });
         Ok(checkpoint)
+    }
+
+    /// `anchor.lua`.
+    fn anchor(
+        &mut self,
+        number: usize,
+        epoch: u64,
+        timeline: u32,
+        position: Option<Position>,
+        now: u64,
+    ) -> Result<(), Failure> {
+        if let Some(refused) = self.refusal_of(number, epoch) {
+            return Err(Failure::of(&refused.extract_error().unwrap_err()));
+        }
+        self.note_write(number, now);
+        let checkpoint = &mut self.streams[number].checkpoint;
+        checkpoint.timeline = Some(timeline);
+        if let Some(position) = position {
+            checkpoint.position = position;
+            checkpoint.event_id.clear();
+        }
+        Ok(())
+    }
+
+    /// What keeps a leader of this epoch from writing to a stream.
+    fn refusal_of(&self, number: usize, epoch: u64) -> Option<Value> {
+        let stored = self.streams[number].checkpoint.epoch;
+        if self.is_full {
+            Some(error("OOM command not allowed when used memory > 'maxmemory'."))
+        } else if stored > epoch && self.rules.fence {
+            Some(error("FENCED the epoch is over"))
+        } else if stored != epoch && self.rules.fence {
+            Some(error("GAP the checkpoint has another epoch"))
+        } else {
+            None
+        }
+    }
+
+    /// A write that adds no entry is about to happen.
+    fn note_write(&mut self, number: usize, now: u64) {
+        let stream = &self.streams[number];
+        let entries = stream.entries.len();
+        let checkpoint = stream.checkpoint.clone();
+        let undo = Undo { at: now, stream: number, entries, entries_after: entries, checkpoint };
+        self.journal.push_back(undo);
     }
 
     /// `publish.lua`.
     fn publish(&mut self, batch: &Sealed, now: u64, ledger: &mut Ledger) -> Result<Value, Broken> {
-        if self.is_full {
-            return Ok(error("OOM command not allowed when used memory > 'maxmemory'."));
-        }
         let arguments: Vec<&str> =
             batch.arguments().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect();
         let [_, _, _, name, _, rest @ ..] = &*arguments else { panic!("no publish call") };
-        let [events @ .., format, stride, epoch, follows, last_id, _maxlen] = rest else {
+        let [events @ .., format, stride, epoch, follows, _maxlen] = rest else {
             panic!("no publish call")
         };
         let epoch: u64 = epoch.parse().unwrap();
         let follows: Position = follows.parse().unwrap();
         let number = STREAMS.iter().position(|known| known == name).unwrap();
-        let stream = &mut self.streams[number];
-        let before = stream.checkpoint.clone();
-        if before.epoch > epoch && self.rules.fence {
-            return Ok(error("FENCED the epoch is over"));
+        let before = self.streams[number].checkpoint.clone();
+        if let Some(refused) = self.refusal_of(number, epoch) {
+            return Ok(refused);
         }
-        let is_other_epoch = before.epoch != epoch && self.rules.fence;
-        if is_other_epoch || (before.position < follows && self.rules.chain) {
+        if before.position < follows && self.rules.chain {
             return Ok(error("GAP the checkpoint is elsewhere"));
         }
+        let stride = stride.parse().unwrap();
+        let id_at = if *format == "data" { 2 } else { 1 };
+        if before.position > follows && !before.event_id.is_empty() && self.rules.meet {
+            let met = events.chunks(stride).find_map(|event: &[&str]| {
+                let position: Position = event[0].parse().unwrap();
+                (position >= before.position).then_some((position, event[id_at]))
+            });
+            if met.is_some_and(|met| met != (before.position, before.event_id.as_str())) {
+                return Ok(error("REWOUND another event is there"));
+            }
+        }
+        let stream = &mut self.streams[number];
         let refusal = self.refusal.take();
         let entries = stream.entries.len();
         let (mut added, mut present) = (0, 0);
         let mut refused = None;
-        for event in events.chunks(stride.parse().unwrap()) {
+        for event in events.chunks(stride) {
             let position: Position = event[0].parse().unwrap();
             if position <= before.position && self.rules.skip {
                 present += 1;
@@ -263,7 +346,7 @@ impl Redis {
             if refused.is_some() {
                 break;
             }
-            let id = if *format == "data" { member(event[1], "event_id") } else { event[1] };
+            let id = event[id_at];
             let last = stream.entries.last().copied();
             let event = ledger.added(number, position, id.parse().ok(), last)?;
             stream.entries.push(event);
@@ -272,11 +355,6 @@ impl Redis {
             id.clone_into(&mut stream.checkpoint.event_id);
         }
         if added > 0 {
-            if refused.is_none() {
-                (*last_id).clone_into(&mut stream.checkpoint.event_id);
-            } else if *format == "data" {
-                stream.checkpoint.event_id.clear();
-            }
             let entries_after = stream.entries.len();
             self.journal.push_back(Undo {
                 at: now,
@@ -300,9 +378,19 @@ impl Redis {
 
     /// The first `writes` of what is not on disk are written there.
     pub fn sync(&mut self, writes: usize) {
-        for undo in self.journal.drain(..writes.min(self.journal.len())) {
+        let writes = writes.min(self.journal.len());
+        for undo in self.journal.drain(..writes) {
             self.streams[undo.stream].durable = undo.entries_after;
         }
+        self.synced += writes;
+        let (synced, connections) = (self.synced, &mut self.connections);
+        self.waits.retain(|(connection, ticket, needed)| {
+            let is_safe = *needed <= synced;
+            if is_safe && connections[*connection].has_client {
+                connections[*connection].replies.push_back((*ticket, Reply::Safe));
+            }
+            !is_safe
+        });
     }
 
     /// Writes that are not on disk.
@@ -325,6 +413,7 @@ impl Redis {
     /// write.
     pub fn kill(&mut self) {
         self.is_up = false;
+        self.waits.clear();
         for connection in &mut self.connections {
             connection.has_client = false;
             connection.requests.clear();
@@ -369,10 +458,4 @@ impl Redis {
 
 fn error(words: &str) -> Value {
     redis::parse_redis_value(format!("-{words}\r\n").as_bytes()).unwrap()
-}
-
-/// The text of a member of a JSON object.
-fn member<'a>(json: &'a str, name: &str) -> &'a str {
-    let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
-    rest.split_once('"').unwrap().0
 }

@@ -9,17 +9,19 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::ledger::Broken;
-use super::plan::{Plan, Safety};
+use super::plan::Plan;
 use super::postgres::Postgres;
 use super::redis::{Redis, Reply, Request};
 use super::walsender::{Frame, STREAMS};
 use crate::config::AfterPublish;
 use crate::error::{Class, Error};
-use crate::lsn::Lsn;
-use crate::relay::line::{Action, Flight, Line};
+use crate::lsn::{Lsn, Position};
+use crate::relay::flight::Flight;
+use crate::relay::history::{History, Judgement};
+use crate::relay::line::{Action, Line};
 use crate::relay::settle::{Job, Settler};
-use crate::relay::streams::StreamId;
-use crate::sink::{Durable, Failure, Verdict};
+use crate::relay::streams::{Opening, StreamId};
+use crate::sink::{Checkpoint, Failure, Verdict, Written};
 
 /// How a session ended.
 #[derive(Debug)]
@@ -44,8 +46,25 @@ pub enum State {
 
 /// A call to Redis that waits for its answer.
 enum Call {
-    Open(StreamId),
+    Open(StreamId, usize),
+    Anchor(StreamId, Then),
     Publish(Box<Flight>),
+    Wait,
+}
+
+/// What to do once a checkpoint was tied to the server's history.
+enum Then {
+    Open(Opening),
+    Restart,
+}
+
+/// What a line talks on.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    pub postgres: u64,
+    pub redis: usize,
+    /// Where Redis is asked whether it is safe.
+    pub gate: usize,
 }
 
 /// One line and what it stands on.
@@ -55,32 +74,35 @@ pub struct Session {
     after_publish: AfterPublish,
     /// Frames that arrived and were not taken in.
     pub inbox: VecDeque<Frame>,
-    pub connection: u64,
-    pub redis: usize,
+    pub on: Connections,
     timeline: u32,
     calls: Vec<(u64, Call)>,
     tickets: u64,
     pub marking: Option<Job>,
+    /// What came cannot be published: what came before it is settled, then the process ends.
+    broken: Option<Error>,
 }
 
 impl Session {
-    pub fn new(plan: &Plan, connection: u64, redis: usize, at: Start) -> Self {
-        let durable = match plan.safety {
-            Safety::Memory => Durable::AtOnce,
-            Safety::Disk => Durable::After(at.hold),
-        };
+    pub fn new(plan: &Plan, on: Connections, history: History, settler: Settler) -> Self {
         Self {
-            line: Line::new(plan.limits(), at.confirmed),
-            settler: Settler::new(durable, plan.after_publish, at.now),
+            timeline: history.timeline,
+            line: Line::new(plan.limits(), history),
+            settler,
             after_publish: plan.after_publish,
             inbox: VecDeque::new(),
-            connection,
-            redis,
-            timeline: at.timeline,
+            on,
             calls: Vec::new(),
             tickets: 0,
             marking: None,
+            broken: None,
         }
+    }
+
+    /// Its connections to Redis end.
+    pub fn disconnect(&self, redis: &mut Redis) {
+        redis.disconnect(self.on.redis);
+        redis.disconnect(self.on.gate);
     }
 
     /// What a session does after each event: takes in what there is room for, sends what is ready,
@@ -99,11 +121,30 @@ impl Session {
                 break;
             }
         }
+        if self.settler.must_ask() {
+            let ticket = self.ticket(Call::Wait);
+            redis.send(self.on.gate, Request::Wait { ticket });
+        }
         self.settle(now);
+        let is_at_rest =
+            !self.line.is_moving() && self.settler.is_empty() && self.marking.is_none();
+        if is_at_rest && let Some(error) = self.broken.take() {
+            self.tell(postgres);
+            return Err(Ended::Again(error));
+        }
         Ok(())
     }
 
+    fn ticket(&mut self, call: Call) -> u64 {
+        self.tickets += 1;
+        self.calls.push((self.tickets, call));
+        self.tickets
+    }
+
     fn take_in(&mut self, postgres: &mut Postgres) -> Result<bool, Ended> {
+        if self.broken.is_some() {
+            return Ok(true);
+        }
         while self.line.has_room() {
             match self.inbox.pop_front() {
                 None => return Ok(true),
@@ -121,39 +162,116 @@ impl Session {
 
     fn send_out(&mut self, flush: bool, redis: &mut Redis) {
         while let Some(action) = self.line.next_action(flush) {
-            self.tickets += 1;
-            let ticket = self.tickets;
-            let (call, request) = match action {
+            let request = match action {
                 Action::Open { stream: id, name, .. } => {
                     let stream = STREAMS.iter().position(|known| *known == name).unwrap();
-                    let timeline = self.timeline;
-                    (Call::Open(id), Request::Open { ticket, stream, timeline })
+                    let ticket = self.ticket(Call::Open(id, stream));
+                    Request::Open { ticket, stream, timeline: self.timeline }
                 }
                 Action::Publish { flight, batch } => {
-                    (Call::Publish(Box::new(flight)), Request::Publish { ticket, batch })
+                    let ticket = self.ticket(Call::Publish(Box::new(flight)));
+                    Request::Publish { ticket, batch }
                 }
             };
-            self.calls.push((ticket, call));
-            redis.send(self.redis, request);
+            redis.send(self.on.redis, request);
         }
     }
 
     /// An answer arrived.
-    pub fn answer(&mut self, ticket: u64, reply: Reply, now: Instant) -> Result<(), Ended> {
+    pub fn answer(
+        &mut self,
+        ticket: u64,
+        reply: Reply,
+        now: Instant,
+        redis: &mut Redis,
+    ) -> Result<(), Ended> {
         let place = self.calls.iter().position(|(known, _)| *known == ticket).unwrap();
         match (self.calls.remove(place).1, reply) {
-            (Call::Open(id), Reply::Opened(Ok(checkpoint))) => self.line.opened(id, &checkpoint),
-            (Call::Open(_), Reply::Opened(Err(failure)))
-            | (Call::Publish(_), Reply::Published(Err(failure))) => return Err(end(failure)),
-            (Call::Publish(flight), Reply::Published(Ok(written))) => match written.refusal {
-                Some(refusal) if refusal.verdict == Verdict::Outage => return Err(end(refusal)),
-                _ => {
-                    let settling = self.line.published(*flight, &written).map_err(Ended::Again)?;
-                    self.settler.add(settling, now);
+            (Call::Open(id, stream), Reply::Opened(Ok(checkpoint))) => {
+                self.opened(id, stream, &checkpoint, redis);
+            }
+            (Call::Open(id, _), Reply::Opened(Err(failure))) => match failure.verdict {
+                Verdict::Rejected | Verdict::Definite => {
+                    let error = self.line.not_opened(id, failure);
+                    self.broken.get_or_insert(error);
                 }
+                _ => return Err(end(failure)),
             },
+            (Call::Anchor(id, then), Reply::Anchored(Ok(()))) => match then {
+                Then::Open(opening) => self.line.open(id, opening),
+                Then::Restart => return Err(Ended::Again(Error::transient("rewound"))),
+            },
+            (Call::Anchor(..), Reply::Anchored(Err(failure))) => return Err(end(failure)),
+            (Call::Publish(flight), Reply::Published(Ok(written))) => {
+                self.published(*flight, &written, now)?;
+            }
+            (Call::Publish(flight), Reply::Published(Err(failure))) => {
+                self.unpublished(&flight, failure, redis)?;
+            }
+            (Call::Wait, Reply::Safe) => self.settler.safe(),
             _ => panic!("an answer to another call"),
         }
+        Ok(())
+    }
+
+    fn opened(&mut self, id: StreamId, stream: usize, checkpoint: &Checkpoint, redis: &mut Redis) {
+        let judgement = self.line.judge(checkpoint);
+        let opening = self.line.opening(checkpoint, &judgement);
+        let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.timeline);
+        let lowered = match judgement {
+            Judgement::Keep | Judgement::Meet if is_told => {
+                self.line.open(id, opening);
+                return;
+            }
+            Judgement::Keep | Judgement::Meet => None,
+            Judgement::Lower { to, .. } => Some(to),
+        };
+        self.anchor(id, stream, (checkpoint.epoch, lowered), Then::Open(opening), redis);
+    }
+
+    fn anchor(
+        &mut self,
+        id: StreamId,
+        stream: usize,
+        (epoch, position): (u64, Option<Position>),
+        then: Then,
+        redis: &mut Redis,
+    ) {
+        let ticket = self.ticket(Call::Anchor(id, then));
+        let timeline = self.timeline;
+        redis.send(self.on.redis, Request::Anchor { ticket, stream, epoch, timeline, position });
+    }
+
+    fn published(&mut self, flight: Flight, written: &Written, now: Instant) -> Result<(), Ended> {
+        if let Some(refusal) = &written.refusal
+            && refusal.verdict != Verdict::Rejected
+        {
+            return Err(end(refusal.clone()));
+        }
+        let (settling, refused) = self.line.published(flight, written).map_err(Ended::Again)?;
+        self.settler.add(settling, now);
+        if let Some(error) = refused {
+            self.broken.get_or_insert(error);
+        }
+        Ok(())
+    }
+
+    fn unpublished(
+        &mut self,
+        flight: &Flight,
+        failure: Failure,
+        redis: &mut Redis,
+    ) -> Result<(), Ended> {
+        if self.line.unpublished(flight) {
+            return Ok(());
+        }
+        if failure.verdict != Verdict::Rewound {
+            return Err(end(failure));
+        }
+        let name = self.line.stream_of(flight);
+        let stream = STREAMS.iter().position(|known| *known == name).unwrap();
+        let epoch = self.line.stop(flight);
+        self.anchor(flight.stream, stream, (epoch, Some(Position::START)), Then::Restart, redis);
         Ok(())
     }
 
@@ -178,7 +296,7 @@ impl Session {
     /// A status update.
     pub fn tell(&mut self, postgres: &mut Postgres) {
         let confirmed = self.line.confirm();
-        postgres.tell(self.connection, confirmed);
+        postgres.tell(self.on.postgres, confirmed);
     }
 
     /// The order of the positions.
@@ -188,15 +306,6 @@ impl Session {
             at.received >= at.published && at.published >= at.settled && at.settled >= at.confirmed;
         if is_ordered { Ok(()) } else { Err(Broken(format!("positions out of order: {at:?}"))) }
     }
-}
-
-/// Where a line starts.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    pub confirmed: Lsn,
-    pub timeline: u32,
-    pub now: Instant,
-    pub hold: std::time::Duration,
 }
 
 /// What a failure of Redis makes of a line.
@@ -209,10 +318,10 @@ pub fn end(failure: Failure) -> Ended {
 
 /// What the end of a session makes of its relay.
 pub fn state_after(ended: Ended, mut session: Session, redis: &mut Redis) -> State {
-    redis.disconnect(session.redis);
+    session.disconnect(redis);
     match ended {
         Ended::Hold(_) => {
-            State::Holding { connection: session.connection, confirmed: session.line.confirm() }
+            State::Holding { connection: session.on.postgres, confirmed: session.line.confirm() }
         }
         Ended::Again(error) => {
             assert!(error.class() != Class::Usage, "{error}");
