@@ -209,6 +209,10 @@ impl<'a> Session<'a> {
                     let keys = Keys { stream: name, checkpoint: checkpoint_key };
                     Landed::Opened(stream, keys, opened)
                 }),
+                Action::Rewind { stream, epoch } => {
+                    self.rewind(stream, epoch, "the event written last was not sent again");
+                    continue;
+                }
                 Action::Publish { flight, batch } => Box::pin(async move {
                     Landed::Published(Box::new(flight), sink.publish(batch).await)
                 }),

@@ -168,6 +168,10 @@ impl Session {
                     let ticket = self.ticket(Call::Open(id, stream));
                     Request::Open { ticket, stream, timeline: self.timeline }
                 }
+                Action::Rewind { stream, epoch } => {
+                    self.rewind(stream, epoch, redis);
+                    continue;
+                }
                 Action::Publish { flight, batch } => {
                     let ticket = self.ticket(Call::Publish(Box::new(flight)));
                     Request::Publish { ticket, batch }
@@ -268,11 +272,15 @@ impl Session {
         if failure.verdict != Verdict::Rewound {
             return Err(end(failure));
         }
-        let name = self.line.stream_of(flight);
-        let stream = STREAMS.iter().position(|known| *known == name).unwrap();
         let epoch = self.line.stop(flight);
-        self.anchor(flight.stream, stream, (epoch, Some(Position::START)), Then::Restart, redis);
+        self.rewind(flight.stream, epoch, redis);
         Ok(())
+    }
+
+    fn rewind(&mut self, id: StreamId, epoch: u64, redis: &mut Redis) {
+        let name = self.line.name(id);
+        let stream = STREAMS.iter().position(|known| *known == name).unwrap();
+        self.anchor(id, stream, (epoch, Some(Position::START)), Then::Restart, redis);
     }
 
     fn settle(&mut self, now: Instant) {
