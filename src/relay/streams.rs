@@ -246,9 +246,12 @@ impl Streams {
             let may_leave = flush
                 || stream.queue.len() > 1
                 || stream.queue.front().is_some_and(|first| is_full(first, limits));
+            // Until the last event is met a batch may be refused as of another history, and one
+            // behind it would be taken for its successor.
+            let in_flight_max = if stream.unmet.is_some() { 1 } else { limits.batches_in_flight };
             let open = match &mut stream.standing {
                 Standing::Open { epoch, follows }
-                    if may_leave && stream.in_flight < limits.batches_in_flight =>
+                    if may_leave && stream.in_flight < in_flight_max =>
                 {
                     Some((*epoch, follows))
                 }
