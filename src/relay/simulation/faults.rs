@@ -28,15 +28,11 @@ impl World {
                 self.end(relay, None);
             }
             Fault::Terminate => self.postgres.terminate(),
-            Fault::KillRedis => {
-                self.redis.kill();
-                self.notice_all();
-            }
+            Fault::KillRedis => self.redis.kill(),
             Fault::PowerLoss => {
                 self.redis.lose_power(&mut self.ledger);
                 // A machine does not come back within the millisecond.
                 self.let_time_pass(50);
-                self.notice_all();
             }
             Fault::RedisBack => {
                 self.redis.mend();
@@ -72,13 +68,7 @@ impl World {
                 self.ledger.lost_before = safe.fold(confirmed, Lsn::max);
                 self.redis.lose_everything(&mut self.ledger);
                 self.let_time_pass(50);
-                self.notice_all();
             }
         }
-    }
-
-    /// The connections end with their process: every relay is told at once.
-    fn notice_all(&mut self) {
-        (0..self.relays.len()).for_each(|relay| self.notice(relay));
     }
 }

@@ -34,6 +34,9 @@ pub enum Request {
         ticket: u64,
         batch: Sealed,
     },
+    Ping {
+        ticket: u64,
+    },
     /// WAITAOF, behind a write of its own.
     Wait {
         ticket: u64,
@@ -205,6 +208,7 @@ impl Redis {
                 let anchored = self.anchor(stream, epoch, timeline, position, now);
                 (ticket, Reply::Anchored(anchored))
             }
+            Request::Ping { ticket } => (ticket, Reply::Safe),
             Request::Wait { ticket } => {
                 self.note_write(0, now);
                 self.waits.push((connection, ticket, self.synced + self.journal.len()));

@@ -64,7 +64,7 @@ pub struct Connections {
     pub postgres: u64,
     pub redis: usize,
     /// Where Redis is asked whether it is safe.
-    pub gate: usize,
+    pub gate: Option<usize>,
 }
 
 /// One line and what it stands on.
@@ -99,10 +99,15 @@ impl Session {
         }
     }
 
+    /// Whether its connections to Redis are there.
+    pub fn is_connected(&self, redis: &Redis) -> bool {
+        redis.is_open(self.on.redis) && self.on.gate.is_none_or(|gate| redis.is_open(gate))
+    }
+
     /// Its connections to Redis end.
     pub fn disconnect(&self, redis: &mut Redis) {
         redis.disconnect(self.on.redis);
-        redis.disconnect(self.on.gate);
+        self.on.gate.iter().for_each(|gate| redis.disconnect(*gate));
     }
 
     /// What a session does after each event: takes in what there is room for, sends what is ready,
@@ -121,9 +126,12 @@ impl Session {
                 break;
             }
         }
-        if self.settler.must_ask() {
+        if self.settler.must_ask(now) {
             let ticket = self.ticket(Call::Wait);
-            redis.send(self.on.gate, Request::Wait { ticket });
+            match self.on.gate {
+                Some(gate) => redis.send(gate, Request::Wait { ticket }),
+                None => redis.send(self.on.redis, Request::Ping { ticket }),
+            }
         }
         self.settle(now);
         let is_at_rest =

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::history::History;
 use super::ledger::{Broken, Ledger};
-use super::plan::{Action, Plan, Safety};
+use super::plan::{Action, Past, Plan, Safety};
 use super::postgres::{Postgres, Row, Write};
 use super::redis::{Redis, Rules};
 use super::relay::{Connections, Ended, Session, State, end, state_after};
@@ -192,7 +192,7 @@ impl World {
         let State::Streaming(session) = &mut self.relays[relay] else { return };
         // Both connections are listened to.
         let first = self.rng.bool();
-        let by_turn = [session.on.redis, session.on.gate];
+        let by_turn = [session.on.redis, session.on.gate.unwrap_or(session.on.redis)];
         let by_turn = if first { by_turn } else { [by_turn[1], by_turn[0]] };
         let Some(from) = by_turn.into_iter().find(|from| self.redis.replies(*from) > 0) else {
             return;
@@ -250,9 +250,9 @@ impl World {
         for id in &job.rows.ids {
             let number = usize::try_from(*id).unwrap();
             let event = self.ledger.event(number);
-            // After a rewind that nobody told, a row may be marked before its event is sent again.
-            let may_be_lost =
-                event.position.commit_lsn < self.ledger.lost_before || self.ledger.may_repeat;
+            // A row may be marked while Redis forgets everything, and after a rewind that nobody
+            // told: its event is sent again.
+            let may_be_lost = self.plan.past == Past::Emptied || self.ledger.may_repeat;
             if !may_be_lost && !self.redis.has(event.stream, number, on_disk) {
                 return Err(Broken(format!("event {number} is marked and not durable")));
             }
@@ -319,7 +319,8 @@ impl World {
                     wal_end: self.postgres.end,
                     confirmed,
                 };
-                let gate = self.redis.connect();
+                let has_barrier = self.plan.safety == Safety::Barrier;
+                let gate = has_barrier.then(|| self.redis.connect());
                 let on = Connections { postgres: connection, redis, gate };
                 let session = Session::new(&self.plan, on, history, self.settler());
                 self.relays[relay] = State::Streaming(Box::new(session));
@@ -354,7 +355,7 @@ impl World {
             self.history.note(|| format!("relay {relay}: PostgreSQL is gone"));
             self.end(relay, None);
         } else if let State::Streaming(session) = &self.relays[relay]
-            && !(self.redis.is_open(session.on.redis) && self.redis.is_open(session.on.gate))
+            && !session.is_connected(&self.redis)
         {
             let failure = Failure {
                 verdict: Verdict::Outage,
