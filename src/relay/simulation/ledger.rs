@@ -55,12 +55,7 @@ impl Ledger {
         &self.events[number]
     }
 
-    /// The number of events.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// The events from `first` on of the present history are forgotten by PostgreSQL.
+    /// PostgreSQL forgets the commits of these events.
     pub fn forget(&mut self, numbers: impl Iterator<Item = usize>) {
         for number in numbers {
             self.events[number].is_forgotten = true;

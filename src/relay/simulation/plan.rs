@@ -132,8 +132,10 @@ impl Plan {
             .into_iter()
             .map(|(action, weight)| (action, rng.u32(weight.div_ceil(2)..=weight + weight / 2)))
             .collect();
+        // Where history changes a leader may be left behind that does not know it.
+        let has_past = matches!(past, Past::Forked | Past::Rewound);
         for fault in FAULTS {
-            if rng.bool() {
+            if rng.bool() || (has_past && fault == Fault::Terminate) {
                 actions.push((Action::Fault(fault), rng.u32(1..=2)));
             }
         }
@@ -141,7 +143,7 @@ impl Plan {
             Past::Kept => {}
             Past::Emptied => actions.push((Action::Fault(Fault::Empty), 1)),
             Past::Forked => {
-                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Promote), 1)]);
+                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Promote), 2)]);
             }
             Past::Rewound => {
                 actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Rewind), 1)]);
@@ -155,7 +157,7 @@ impl Plan {
             safety,
             past,
             after_publish: if rng.bool() { AfterPublish::Keep } else { AfterPublish::Mark },
-            relays: rng.usize(1..=2),
+            relays: if has_past { 2 } else { rng.usize(1..=2) },
             streams: rng.usize(1..=STREAMS.len()),
             transactions: rng.usize(1..=12),
             sends_empty: rng.bool(),

@@ -8,8 +8,6 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use redis::Value;
-
 use super::ledger::{Broken, Ledger};
 use super::walsender::STREAMS;
 use crate::lsn::Position;
@@ -25,10 +23,7 @@ pub enum Request {
     },
     Anchor {
         ticket: u64,
-        stream: usize,
-        epoch: u64,
-        timeline: u32,
-        position: Option<Position>,
+        anchor: Anchor,
     },
     Publish {
         ticket: u64,
@@ -41,6 +36,15 @@ pub enum Request {
     Wait {
         ticket: u64,
     },
+}
+
+/// The arguments of `anchor.lua`.
+#[derive(Clone, Copy, Debug)]
+pub struct Anchor {
+    pub stream: usize,
+    pub epoch: u64,
+    pub timeline: u32,
+    pub position: Option<Position>,
 }
 
 /// Its answer, as the sink reads it.
@@ -61,51 +65,46 @@ struct Connection {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Stored {
-    epoch: u64,
-    position: Position,
-    event_id: String,
-    timeline: Option<u32>,
+pub struct Stored {
+    pub epoch: u64,
+    pub position: Position,
+    pub event_id: String,
+    pub timeline: Option<u32>,
 }
 
 #[derive(Debug, Default)]
-struct Stream {
-    entries: Vec<usize>,
+pub struct Stream {
+    pub entries: Vec<usize>,
     /// Entries on disk.
     durable: usize,
-    checkpoint: Stored,
+    pub checkpoint: Stored,
     /// The key holds something else.
-    is_wrong: bool,
+    pub is_wrong: bool,
 }
 
 /// A write that is not on disk: how to take it back.
 #[derive(Debug)]
-struct Undo {
-    at: u64,
-    stream: usize,
-    entries: usize,
-    entries_after: usize,
-    checkpoint: Stored,
+pub struct Undo {
+    pub at: u64,
+    pub stream: usize,
+    pub entries: usize,
+    pub entries_after: usize,
+    pub checkpoint: Stored,
 }
 
-/// Safeguards that a test may take away, to see that they are needed.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
+/// What a test may take away, to see that it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safeguard {
     /// A newer epoch keeps older leaders from writing.
-    pub fence: bool,
+    Fence,
     /// A batch that follows something else than what is there is not written.
-    pub chain: bool,
+    Chain,
     /// What is there is not written again.
-    pub skip: bool,
+    Skip,
     /// Confirming waits for the disk.
-    pub gate: bool,
+    Gate,
     /// Repeats are only repeats if the last event comes again.
-    pub meet: bool,
-}
-
-impl Rules {
-    /// As it is.
-    pub const ALL: Self = Self { fence: true, chain: true, skip: true, gate: true, meet: true };
+    Meet,
 }
 
 /// The server.
@@ -116,9 +115,9 @@ pub struct Redis {
     pub is_full: bool,
     /// The next batch is refused at this event, for this reason.
     pub refusal: Option<(usize, &'static str)>,
-    rules: Rules,
-    streams: [Stream; STREAMS.len()],
-    journal: VecDeque<Undo>,
+    without: Option<Safeguard>,
+    pub(super) streams: [Stream; STREAMS.len()],
+    pub(super) journal: VecDeque<Undo>,
     /// Writes that are on disk, over all time.
     synced: usize,
     /// Connections that wait for the disk: with which ticket, and for how many writes.
@@ -130,18 +129,23 @@ pub struct Redis {
 const SYNC_WORST: u64 = 2_000;
 
 impl Redis {
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(without: Option<Safeguard>) -> Self {
         Self {
             is_up: true,
             is_full: false,
             refusal: None,
-            rules,
+            without,
             streams: Default::default(),
             journal: VecDeque::new(),
             synced: 0,
             waits: Vec::new(),
             connections: Vec::new(),
         }
+    }
+
+    /// Whether this safeguard is there.
+    pub fn has_safeguard(&self, safeguard: Safeguard) -> bool {
+        self.without != Some(safeguard)
     }
 
     /// A client connects; the number of its connection.
@@ -204,9 +208,8 @@ impl Redis {
             Request::Open { ticket, stream, timeline } => {
                 (ticket, Reply::Opened(self.open(stream, timeline, now)))
             }
-            Request::Anchor { ticket, stream, epoch, timeline, position } => {
-                let anchored = self.anchor(stream, epoch, timeline, position, now);
-                (ticket, Reply::Anchored(anchored))
+            Request::Anchor { ticket, anchor } => {
+                (ticket, Reply::Anchored(self.anchor(anchor, now)))
             }
             Request::Ping { ticket } => (ticket, Reply::Safe),
             Request::Wait { ticket } => {
@@ -227,150 +230,6 @@ impl Redis {
             let _ = write!(words, " (nobody reads it)");
         }
         Ok(words)
-    }
-
-    /// `open.lua`.
-    fn open(&mut self, number: usize, timeline: u32, now: u64) -> Result<Checkpoint, Failure> {
-        let stream = &mut self.streams[number];
-        let refused = if self.is_full {
-            Some("OOM command not allowed when used memory > 'maxmemory'.")
-        } else if stream.is_wrong {
-            Some("WRONGTYPE the key holds a string, not a stream")
-        } else {
-            None
-        };
-        if let Some(words) = refused {
-            let error = error(words).extract_error().unwrap_err();
-            return Err(Failure::of(&error));
-        }
-        let before = stream.checkpoint.clone();
-        self.note_write(number, now);
-        let stream = &mut self.streams[number];
-        stream.checkpoint.epoch = now.max(before.epoch + 1);
-        stream.checkpoint.timeline.get_or_insert(timeline);
-        let checkpoint = Checkpoint {
-            epoch: stream.checkpoint.epoch,
-            position: before.position,
-            event_id: before.event_id.clone(),
-            timeline: before.timeline,
-        };
-        Ok(checkpoint)
-    }
-
-    /// `anchor.lua`.
-    fn anchor(
-        &mut self,
-        number: usize,
-        epoch: u64,
-        timeline: u32,
-        position: Option<Position>,
-        now: u64,
-    ) -> Result<(), Failure> {
-        if let Some(refused) = self.refusal_of(number, epoch) {
-            return Err(Failure::of(&refused.extract_error().unwrap_err()));
-        }
-        self.note_write(number, now);
-        let checkpoint = &mut self.streams[number].checkpoint;
-        checkpoint.timeline = Some(timeline);
-        if let Some(position) = position {
-            checkpoint.position = position;
-            checkpoint.event_id.clear();
-        }
-        Ok(())
-    }
-
-    /// What keeps a leader of this epoch from writing to a stream.
-    fn refusal_of(&self, number: usize, epoch: u64) -> Option<Value> {
-        let stored = self.streams[number].checkpoint.epoch;
-        if self.is_full {
-            Some(error("OOM command not allowed when used memory > 'maxmemory'."))
-        } else if stored > epoch && self.rules.fence {
-            Some(error("FENCED the epoch is over"))
-        } else if stored != epoch && self.rules.fence {
-            Some(error("GAP the checkpoint has another epoch"))
-        } else {
-            None
-        }
-    }
-
-    /// A write that adds no entry is about to happen.
-    fn note_write(&mut self, number: usize, now: u64) {
-        let stream = &self.streams[number];
-        let entries = stream.entries.len();
-        let checkpoint = stream.checkpoint.clone();
-        let undo = Undo { at: now, stream: number, entries, entries_after: entries, checkpoint };
-        self.journal.push_back(undo);
-    }
-
-    /// `publish.lua`.
-    fn publish(&mut self, batch: &Sealed, now: u64, ledger: &mut Ledger) -> Result<Value, Broken> {
-        let arguments: Vec<&str> =
-            batch.arguments().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect();
-        let [_, _, _, name, _, rest @ ..] = &*arguments else { panic!("no publish call") };
-        let [events @ .., format, stride, epoch, follows, _maxlen] = rest else {
-            panic!("no publish call")
-        };
-        let epoch: u64 = epoch.parse().unwrap();
-        let follows: Position = follows.parse().unwrap();
-        let number = STREAMS.iter().position(|known| known == name).unwrap();
-        let before = self.streams[number].checkpoint.clone();
-        if let Some(refused) = self.refusal_of(number, epoch) {
-            return Ok(refused);
-        }
-        if before.position < follows && self.rules.chain {
-            return Ok(error("GAP the checkpoint is elsewhere"));
-        }
-        let stride = stride.parse().unwrap();
-        let id_at = if *format == "data" { 2 } else { 1 };
-        if before.position > follows && !before.event_id.is_empty() && self.rules.meet {
-            let met = events.chunks(stride).find_map(|event: &[&str]| {
-                let position: Position = event[0].parse().unwrap();
-                (position >= before.position).then_some((position, event[id_at]))
-            });
-            if met.is_some_and(|met| met != (before.position, before.event_id.as_str())) {
-                return Ok(error("REWOUND another event is there"));
-            }
-        }
-        let stream = &mut self.streams[number];
-        let refusal = self.refusal.take();
-        let entries = stream.entries.len();
-        let (mut added, mut present) = (0, 0);
-        let mut refused = None;
-        for event in events.chunks(stride) {
-            let position: Position = event[0].parse().unwrap();
-            if position <= before.position && self.rules.skip {
-                present += 1;
-                continue;
-            }
-            refused = if stream.is_wrong {
-                Some("WRONGTYPE Operation against a key holding the wrong kind of value")
-            } else {
-                refusal.filter(|(at, _)| *at == added).map(|(_, words)| words)
-            };
-            if refused.is_some() {
-                break;
-            }
-            let id = event[id_at];
-            let last = stream.entries.last().copied();
-            let event = ledger.added(number, position, id.parse().ok(), last)?;
-            stream.entries.push(event);
-            added += 1;
-            stream.checkpoint.position = position;
-            id.clone_into(&mut stream.checkpoint.event_id);
-        }
-        if added > 0 {
-            let entries_after = stream.entries.len();
-            self.journal.push_back(Undo {
-                at: now,
-                stream: number,
-                entries,
-                entries_after,
-                checkpoint: before,
-            });
-        }
-        let mut values = vec![Value::Int(added.try_into().unwrap()), Value::Int(present)];
-        values.extend(refused.map(|words| Value::BulkString(words.into())));
-        Ok(Value::Array(values))
     }
 
     /// Whether the event is in its stream, and on disk if that is asked.
@@ -397,7 +256,7 @@ impl Redis {
         });
     }
 
-    /// Writes that are not on disk.
+    /// How many writes are not on disk.
     pub fn unsynced(&self) -> usize {
         self.journal.len()
     }
@@ -458,8 +317,4 @@ impl Redis {
         self.refusal = None;
         self.streams.iter_mut().for_each(|stream| stream.is_wrong = false);
     }
-}
-
-fn error(words: &str) -> Value {
-    redis::parse_redis_value(format!("-{words}\r\n").as_bytes()).unwrap()
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::ledger::Broken;
 use super::plan::Plan;
 use super::postgres::Postgres;
-use super::redis::{Redis, Reply, Request};
+use super::redis::{Anchor, Redis, Reply, Request};
 use super::walsender::{Frame, STREAMS};
 use crate::config::AfterPublish;
 use crate::error::{Class, Error};
@@ -27,7 +27,7 @@ use crate::sink::{Checkpoint, Failure, Verdict, Written};
 #[derive(Debug)]
 pub enum Ended {
     /// Redis takes no writes: the connection to PostgreSQL is kept.
-    Hold(Failure),
+    Hold,
     /// The line is begun again.
     Again(Error),
 }
@@ -207,7 +207,9 @@ impl Session {
                     let error = self.line.not_opened(id, failure);
                     self.broken.get_or_insert(error);
                 }
-                _ => return Err(end(failure)),
+                Verdict::Outage | Verdict::Restart | Verdict::Fenced | Verdict::Rewound => {
+                    return Err(end(failure));
+                }
             },
             (Call::Anchor(id, then), Reply::Anchored(Ok(()))) => match then {
                 Then::Open(opening) => self.line.open(id, opening),
@@ -238,20 +240,10 @@ impl Session {
             Judgement::Keep | Judgement::Meet => None,
             Judgement::Lower { to, .. } => Some(to),
         };
-        self.anchor(id, stream, (checkpoint.epoch, lowered), Then::Open(opening), redis);
-    }
-
-    fn anchor(
-        &mut self,
-        id: StreamId,
-        stream: usize,
-        (epoch, position): (u64, Option<Position>),
-        then: Then,
-        redis: &mut Redis,
-    ) {
-        let ticket = self.ticket(Call::Anchor(id, then));
-        let timeline = self.timeline;
-        redis.send(self.on.redis, Request::Anchor { ticket, stream, epoch, timeline, position });
+        let anchor =
+            Anchor { stream, epoch: checkpoint.epoch, timeline: self.timeline, position: lowered };
+        let ticket = self.ticket(Call::Anchor(id, Then::Open(opening)));
+        redis.send(self.on.redis, Request::Anchor { ticket, anchor });
     }
 
     fn published(&mut self, flight: Flight, written: &Written, now: Instant) -> Result<(), Ended> {
@@ -288,7 +280,10 @@ impl Session {
     fn rewind(&mut self, id: StreamId, epoch: u64, redis: &mut Redis) {
         let name = self.line.name(id);
         let stream = STREAMS.iter().position(|known| *known == name).unwrap();
-        self.anchor(id, stream, (epoch, Some(Position::START)), Then::Restart, redis);
+        let position = Some(Position::START);
+        let anchor = Anchor { stream, epoch, timeline: self.timeline, position };
+        let ticket = self.ticket(Call::Anchor(id, Then::Restart));
+        redis.send(self.on.redis, Request::Anchor { ticket, anchor });
     }
 
     fn settle(&mut self, now: Instant) {
@@ -327,8 +322,12 @@ impl Session {
 /// What a failure of Redis makes of a line.
 pub fn end(failure: Failure) -> Ended {
     match failure.verdict {
-        Verdict::Outage => Ended::Hold(failure),
-        _ => Ended::Again(failure.into_error("publishing")),
+        Verdict::Outage => Ended::Hold,
+        Verdict::Restart
+        | Verdict::Fenced
+        | Verdict::Rewound
+        | Verdict::Rejected
+        | Verdict::Definite => Ended::Again(failure.into_error("publishing")),
     }
 }
 
@@ -336,7 +335,7 @@ pub fn end(failure: Failure) -> Ended {
 pub fn state_after(ended: Ended, mut session: Session, redis: &mut Redis) -> State {
     session.disconnect(redis);
     match ended {
-        Ended::Hold(_) => {
+        Ended::Hold => {
             State::Holding { connection: session.on.postgres, confirmed: session.line.confirm() }
         }
         Ended::Again(error) => {

@@ -76,7 +76,7 @@ impl Walsender {
         let room = limit.bytes_since(self.read);
         let more = room * u64::from(part) / 255;
         self.read = Lsn::new(self.read.as_u64() + more);
-        Frame::Keepalive { wal_end: self.read, wants_reply: part % 3 == 0 }
+        Frame::Keepalive { wal_end: self.read, wants_reply: part.is_multiple_of(3) }
     }
 }
 

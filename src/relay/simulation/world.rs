@@ -13,7 +13,7 @@ use super::history::History;
 use super::ledger::{Broken, Ledger};
 use super::plan::{Action, Past, Plan, Safety};
 use super::postgres::{Postgres, Row, Write};
-use super::redis::{Redis, Rules};
+use super::redis::{Redis, Safeguard};
 use super::relay::{Connections, Ended, Session, State, end, state_after};
 use crate::lsn::Lsn;
 use crate::relay::history;
@@ -34,15 +34,14 @@ pub struct World {
     pub relays: Vec<State>,
     pub ledger: Ledger,
     pub history: History,
-    has_gate: bool,
     base: Instant,
     /// Milliseconds since 1970, as Redis counts them.
     clock: u64,
 }
 
 impl World {
-    /// The world of `seed`; `rules` are all of them, except where a test takes one away.
-    pub fn new(seed: u64, rules: Rules, history: History) -> Self {
+    /// The world of `seed`; a test may take a safeguard away.
+    pub fn new(seed: u64, without: Option<Safeguard>, history: History) -> Self {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::draw(&mut rng);
         Self {
@@ -50,10 +49,9 @@ impl World {
             rng,
             plan,
             postgres: Postgres::new(),
-            redis: Redis::new(rules),
+            redis: Redis::new(without),
             ledger: Ledger::default(),
             history,
-            has_gate: rules.gate,
             base: Instant::now(),
             clock: 1_000_000,
         }
@@ -332,11 +330,10 @@ impl World {
     /// What waits for the disk.
     fn settler(&self) -> Settler {
         let fsync = Barrier { fsync: true, replicas: 0 };
+        let has_gate = self.redis.has_safeguard(Safeguard::Gate);
         let durable = match self.plan.safety {
-            Safety::Hold if self.has_gate => Durable { barrier: None, hold: HOLD },
-            Safety::Barrier if self.has_gate => {
-                Durable { barrier: Some(fsync), hold: Duration::ZERO }
-            }
+            Safety::Hold if has_gate => Durable { barrier: None, hold: HOLD },
+            Safety::Barrier if has_gate => Durable { barrier: Some(fsync), hold: Duration::ZERO },
             Safety::Memory | Safety::Hold | Safety::Barrier => {
                 Durable { barrier: None, hold: Duration::ZERO }
             }
