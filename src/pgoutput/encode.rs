@@ -2,7 +2,7 @@
 
 use super::{Column, Message, Relation, Tuple};
 
-pub(super) fn encode(message: &Message<'_>) -> Vec<u8> {
+pub(crate) fn encode(message: &Message<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     match message {
         Message::Begin(begin) => {
@@ -77,6 +77,15 @@ fn describe(out: &mut Vec<u8>, relation: &Relation) {
         out.extend(column.type_oid.to_be_bytes());
         out.extend(column.type_modifier.to_be_bytes());
     }
+}
+
+/// An Insert of a row that does not exist as a [`Tuple`] yet.
+pub(crate) fn insert(relation_oid: u32, columns: &[Column<'_>]) -> Vec<u8> {
+    let mut out = vec![b'I'];
+    out.extend(relation_oid.to_be_bytes());
+    out.push(b'N');
+    out.extend(tuple_data(columns));
+    out
 }
 
 /// A TupleData of these columns.

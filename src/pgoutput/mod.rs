@@ -9,7 +9,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
 #[cfg(test)]
-mod encode;
+pub(crate) mod encode;
 #[cfg(test)]
 mod golden;
 mod message;

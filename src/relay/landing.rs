@@ -143,7 +143,7 @@ impl Session<'_> {
         }
         self.status.published_up_to(flight.commit_time);
         if written.refusal.is_none() {
-            self.memory.reached(self.line.stream_of(&flight), flight.last_position);
+            self.memory.reached(self.line.name(flight.stream), flight.last_position);
         }
         let (settling, refused) = self.line.published(flight, written)?;
         self.settler.add(settling, Instant::now());
@@ -159,15 +159,21 @@ impl Session<'_> {
             return Ok(None);
         }
         if failure.verdict == Verdict::Rewound {
-            let stream = self.line.stream_of(flight).to_owned();
-            let keys = Keys { checkpoint: self.line.checkpoint_key(&stream), stream };
-            self.tell_rewound(&keys.stream, &failure.text);
             let epoch = self.line.stop(flight);
-            self.memory.reached(&keys.stream, Position::START);
-            self.anchor(flight.stream, keys, (epoch, Some(Position::START)), Then::Restart);
+            self.rewind(flight.stream, epoch, &failure.text);
             return Ok(None);
         }
         classify(failure, "cannot publish a batch")
+    }
+
+    /// What a stream holds is of another history: its checkpoint goes back to the start, and what
+    /// the slot has is sent again.
+    pub(super) fn rewind(&mut self, stream: StreamId, epoch: u64, why: &str) {
+        let name = self.line.name(stream).to_owned();
+        let keys = Keys { checkpoint: self.line.checkpoint_key(&name), stream: name };
+        self.tell_rewound(&keys.stream, why);
+        self.memory.reached(&keys.stream, Position::START);
+        self.anchor(stream, keys, (epoch, Some(Position::START)), Then::Restart);
     }
 
     /// Takes nothing more in; what came before is settled, then this error ends the line.

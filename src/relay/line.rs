@@ -66,6 +66,14 @@ pub enum Action {
         /// Its checkpoint's key.
         checkpoint_key: String,
     },
+    /// The last event of a stream is not in PostgreSQL's history: lower its checkpoint to the
+    /// start, then restart.
+    Rewind {
+        /// Which; nothing more is written to it.
+        stream: StreamId,
+        /// The epoch it was open under.
+        epoch: u64,
+    },
     /// Publish a batch and tell the outcome with [`Line::published`].
     Publish {
         /// What to remember of it.
@@ -246,6 +254,10 @@ impl Line {
         if let Some((stream, name, checkpoint_key)) = self.streams.next_unopened() {
             return Some(Action::Open { stream, name, checkpoint_key });
         }
+        let received = self.progress.positions().received;
+        if let Some((stream, epoch)) = self.streams.next_missed(received) {
+            return Some(Action::Rewind { stream, epoch });
+        }
         let bytes_max = self.limits.batches_in_flight * self.limits.batch_bytes;
         if self.in_flight >= IN_FLIGHT_MAX || self.in_flight_bytes >= bytes_max {
             return None;
@@ -355,10 +367,10 @@ impl Line {
         self.streams.stop(flight.stream)
     }
 
-    /// The name of the stream of a batch.
+    /// The name of a stream.
     #[must_use]
-    pub fn stream_of(&self, flight: &Flight) -> &str {
-        self.streams.name(flight.stream)
+    pub fn name(&self, stream: StreamId) -> &str {
+        self.streams.name(stream)
     }
 
     /// Where the checkpoint of a stream is kept.

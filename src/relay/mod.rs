@@ -18,6 +18,8 @@ mod restart;
 mod session;
 mod settle;
 mod silence;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod streams;
 

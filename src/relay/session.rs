@@ -209,6 +209,10 @@ impl<'a> Session<'a> {
                     let keys = Keys { stream: name, checkpoint: checkpoint_key };
                     Landed::Opened(stream, keys, opened)
                 }),
+                Action::Rewind { stream, epoch } => {
+                    self.rewind(stream, epoch, "the event written last was not sent again");
+                    continue;
+                }
                 Action::Publish { flight, batch } => Box::pin(async move {
                     Landed::Published(Box::new(flight), sink.publish(batch).await)
                 }),
@@ -256,6 +260,9 @@ impl<'a> Session<'a> {
         if let Intake::Draining(deadline) | Intake::Broken(_, Some(deadline)) = self.intake {
             due = due.min(deadline);
         }
+        if let Some(ask) = self.settler.ask_due() {
+            due = due.min(ask);
+        }
         if let (Some(Marking::Idle(_)), Some(settle)) = (&self.marking, self.settler.due()) {
             due = due.min(settle);
         }
@@ -263,14 +270,19 @@ impl<'a> Session<'a> {
     }
 
     /// Asks whether what was published is safe by now. What Redis was asked before is not asked
-    /// again: it answers once its disk, or its replicas, have it.
+    /// again: it answers once its disk, or its replicas, have it. A server that can only be waited
+    /// for is asked for a sign of life: it has outlived the wait.
     fn ask_gate(&mut self) {
-        if let Some(gate) = &self.gate
-            && self.settler.must_ask()
-        {
-            let gate = gate.clone();
-            self.flights.push(Box::pin(async move { Landed::Safe(gate.pass().await) }));
+        if !self.settler.must_ask(Instant::now()) {
+            return;
         }
+        let (gate, sink) = (self.gate.clone(), self.sink.clone());
+        self.flights.push(Box::pin(async move {
+            Landed::Safe(match gate {
+                Some(gate) => gate.pass().await,
+                None => sink.ping().await,
+            })
+        }));
     }
 
     /// Hands durable batches to the marker, or counts them as settled when rows are kept as they

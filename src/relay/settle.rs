@@ -69,19 +69,28 @@ impl Settler {
     /// A batch was published now.
     pub fn add(&mut self, settling: Settling, now: Instant) {
         let due = now + self.durable.hold;
-        match self.durable.barrier {
-            Some(_) => self.unsafe_yet.push_back((due, settling)),
-            None => self.waiting.push_back((due, settling)),
+        if self.durable.barrier.is_none() && self.durable.hold.is_zero() {
+            self.waiting.push_back((due, settling));
+        } else {
+            self.unsafe_yet.push_back((due, settling));
         }
     }
 
-    /// Whether the server must be asked now whether its entries are safe; then it counts as being
-    /// asked until [`Settler::safe`]. What is published meanwhile waits for the next time.
-    pub fn must_ask(&mut self) -> bool {
-        if self.asked > 0 || self.unsafe_yet.is_empty() {
+    /// When the server must be asked whether its entries are safe, at the earliest: once they have
+    /// waited. Time alone proves nothing: a server that died meanwhile may not have been missed.
+    #[must_use]
+    pub fn ask_due(&self) -> Option<Instant> {
+        let (due, _) = self.unsafe_yet.front()?;
+        (self.asked == 0).then_some(*due)
+    }
+
+    /// Whether the server must be asked now; then it counts as being asked until
+    /// [`Settler::safe`]. What is published meanwhile waits for the next time.
+    pub fn must_ask(&mut self, now: Instant) -> bool {
+        if self.ask_due().is_none_or(|due| due > now) {
             return false;
         }
-        self.asked = self.unsafe_yet.len();
+        self.asked = self.unsafe_yet.iter().take_while(|(due, _)| *due <= now).count();
         true
     }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use super::flight::Rows;
 use super::line::Limits;
 use super::progress::Pending;
-use crate::lsn::Position;
+use crate::lsn::{Lsn, Position};
 use crate::outbox::Envelope;
 use crate::sink::{Batch, Hint, checkpoint_key};
 
@@ -246,9 +246,12 @@ impl Streams {
             let may_leave = flush
                 || stream.queue.len() > 1
                 || stream.queue.front().is_some_and(|first| is_full(first, limits));
+            // Until the last event is met a batch may be refused as of another history, and one
+            // behind it would be taken for its successor.
+            let in_flight_max = if stream.unmet.is_some() { 1 } else { limits.batches_in_flight };
             let open = match &mut stream.standing {
                 Standing::Open { epoch, follows }
-                    if may_leave && stream.in_flight < limits.batches_in_flight =>
+                    if may_leave && stream.in_flight < in_flight_max =>
                 {
                     Some((*epoch, follows))
                 }
@@ -285,6 +288,24 @@ impl Streams {
             stream.unmet = None;
             self.unmet -= 1;
         }
+    }
+
+    /// A stream whose last event should have been met by now, for all before `received` has come:
+    /// that event is not in PostgreSQL's history. It is stopped; under which epoch it was open.
+    pub fn next_missed(&mut self, received: Lsn) -> Option<(StreamId, u64)> {
+        if self.unmet == 0 {
+            return None;
+        }
+        let is_missed = |slot: &Option<Stream>| {
+            slot.as_ref().is_some_and(|stream| {
+                stream.queue.is_empty()
+                    && stream.in_flight == 0
+                    && matches!(stream.standing, Standing::Open { .. })
+                    && stream.unmet.is_some_and(|unmet| unmet.commit_lsn < received)
+            })
+        };
+        let id = StreamId(self.slots.iter().position(is_missed)?);
+        Some((id, self.stop(id)))
     }
 
     /// Whether each event that must be met was met.

@@ -39,6 +39,16 @@ pub struct Hint {
 #[derive(Debug)]
 pub struct Sealed(pub(super) Cmd);
 
+#[cfg(test)]
+impl Sealed {
+    /// The call's arguments, from the name of the command on.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.args_iter().filter_map(|argument| {
+            if let redis::Arg::Simple(bytes) = argument { Some(bytes) } else { None }
+        })
+    }
+}
+
 /// How the entries of a batch are written; all of them alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {

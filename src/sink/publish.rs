@@ -26,6 +26,33 @@ pub struct Written {
     pub refusal: Option<Failure>,
 }
 
+impl Written {
+    /// Reads the script's reply.
+    pub(crate) fn read(reply: Value) -> Result<Self, Failure> {
+        let nonsense = || Failure {
+            verdict: Verdict::Restart,
+            code: "REPLY".to_owned(),
+            text: "the publish script answered something else than it should".to_owned(),
+        };
+        let reply = reply.extract_error().map_err(|error| Failure::of(&error))?;
+        let Value::Array(values) = reply else { return Err(nonsense()) };
+        let mut values = values.into_iter();
+        let mut count = || match values.next() {
+            Some(Value::Int(count)) => usize::try_from(count).ok(),
+            _ => None,
+        };
+        let (Some(added), Some(present)) = (count(), count()) else { return Err(nonsense()) };
+        let refusal = match values.next() {
+            None => None,
+            Some(Value::BulkString(text)) => {
+                Some(Failure::of_entry(&String::from_utf8_lossy(&text)))
+            }
+            Some(_) => return Err(nonsense()),
+        };
+        Ok(Self { added, present, refusal })
+    }
+}
+
 impl Sink {
     /// Takes `stream` over under the next epoch and says where it stands. Fails where the key holds
     /// something that is no stream.
@@ -74,27 +101,7 @@ impl Sink {
     /// Publishes a batch: one atomic step on the server.
     pub async fn publish(self, batch: Sealed) -> Result<Written, Failure> {
         let Sealed(command) = batch;
-        let reply = self.send(&command).await?;
-        let nonsense = || Failure {
-            verdict: Verdict::Restart,
-            code: "REPLY".to_owned(),
-            text: "the publish script answered something else than it should".to_owned(),
-        };
-        let Value::Array(values) = reply else { return Err(nonsense()) };
-        let mut values = values.into_iter();
-        let mut count = || match values.next() {
-            Some(Value::Int(count)) => usize::try_from(count).ok(),
-            _ => None,
-        };
-        let (Some(added), Some(present)) = (count(), count()) else { return Err(nonsense()) };
-        let refusal = match values.next() {
-            None => None,
-            Some(Value::BulkString(text)) => {
-                Some(Failure::of_entry(&String::from_utf8_lossy(&text)))
-            }
-            Some(_) => return Err(nonsense()),
-        };
-        Ok(Written { added, present, refusal })
+        Written::read(self.send(&command).await?)
     }
 
     /// Whether something was ever published under this checkpoint.

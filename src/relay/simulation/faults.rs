@@ -1,0 +1,74 @@
+//! What goes wrong in a run.
+
+use super::plan::Fault;
+use super::relay::State;
+use super::world::World;
+use crate::lsn::Lsn;
+
+/// What Redis may say about one entry: an outage, and a refusal.
+const REFUSALS: [&str; 2] =
+    ["OOM command not allowed when used memory > 'maxmemory'.", "ERR string exceeds maximum"];
+
+impl World {
+    pub fn fault(&mut self, fault: Fault, relay: usize) {
+        self.history.note(|| format!("FAULT {fault:?} (relay {relay})"));
+        match fault {
+            Fault::CutRedis => {
+                let kept = self.rng.usize(..4);
+                if let State::Streaming(session) = &self.relays[relay] {
+                    self.redis.lose_requests(session.on.redis, kept);
+                    session.disconnect(&mut self.redis);
+                }
+            }
+            Fault::CrashRelay => {
+                let kept = self.rng.usize(..4);
+                if let State::Streaming(session) = &self.relays[relay] {
+                    self.redis.lose_requests(session.on.redis, kept);
+                }
+                self.end(relay, None);
+            }
+            Fault::Terminate => self.postgres.terminate(),
+            Fault::KillRedis => self.redis.kill(),
+            Fault::PowerLoss => {
+                self.redis.lose_power(&mut self.ledger);
+                // A machine does not come back within the millisecond.
+                self.let_time_pass(50);
+            }
+            Fault::RedisBack => {
+                self.redis.mend();
+            }
+            Fault::Full => self.redis.is_full = true,
+            Fault::Refuse => {
+                let words = REFUSALS[self.rng.usize(..2)];
+                self.redis.refusal = Some((self.rng.usize(..3), words));
+            }
+            Fault::Spoil => {
+                let stream = self.rng.usize(..self.plan.streams);
+                self.redis.spoil(stream, true);
+            }
+            Fault::RestartPostgres => self.postgres.restart(),
+            Fault::FailMark => {
+                if let State::Streaming(session) = &self.relays[relay]
+                    && session.marking.is_some()
+                {
+                    self.end(relay, None);
+                }
+            }
+            Fault::Rewind => self.ledger.may_repeat |= self.postgres.rewind(&mut self.ledger),
+            Fault::Promote => {
+                self.postgres.promote(&mut self.ledger);
+            }
+            Fault::Empty => {
+                let confirmed = self.postgres.confirmed;
+                let safe = self.relays.iter().map(|relay| match relay {
+                    State::Waiting => Lsn::NONE,
+                    State::Streaming(session) => session.line.positions().published,
+                    State::Holding { confirmed, .. } => *confirmed,
+                });
+                self.ledger.lost_before = safe.fold(confirmed, Lsn::max);
+                self.redis.lose_everything(&mut self.ledger);
+                self.let_time_pass(50);
+            }
+        }
+    }
+}
