@@ -18,6 +18,8 @@ use crate::sink::{Checkpoint, Failure, Verdict, Written};
 pub(super) enum Landed {
     Opened(StreamId, Keys, Result<Checkpoint, Failure>),
     Anchored(StreamId, Then, Result<(), Failure>),
+    /// The slot is another's by now.
+    Dispossessed(Error),
     Published(Box<Flight>, Result<Written, Failure>),
     Safe(Result<(), Failure>),
     Pong(Result<(), Failure>),
@@ -62,6 +64,7 @@ impl Session<'_> {
             Landed::Anchored(_, _, Err(failure)) => {
                 classify(failure, "cannot tie a checkpoint to PostgreSQL's history")
             }
+            Landed::Dispossessed(error) => Err(error),
             Landed::Published(flight, Ok(written)) => self.published(*flight, &written),
             Landed::Published(flight, Err(failure)) => self.unpublished(&flight, failure),
             Landed::Safe(Ok(())) => {
@@ -104,6 +107,10 @@ impl Session<'_> {
         self.anchor(stream, keys, (epoch, lowered), Then::Open(opening));
     }
 
+    /// Ties a checkpoint to the history that this line sees, once PostgreSQL has said again that the
+    /// slot is ours. A relay that was frozen may take a stream over long after its slot was taken from
+    /// it: what it thinks of history is of the past then. Whoever takes the slot after the
+    /// answer raises the epoch after it too, and what is written here fails.
     fn anchor(
         &mut self,
         stream: StreamId,
@@ -111,8 +118,11 @@ impl Session<'_> {
         (epoch, position): (u64, Option<Position>),
         then: Then,
     ) {
-        let (sink, timeline) = (self.sink.clone(), self.timeline);
+        let (sink, timeline, claim) = (self.sink.clone(), self.timeline, self.claim.clone());
         self.flights.push(Box::pin(async move {
+            if let Err(error) = claim.prove().await {
+                return Landed::Dispossessed(error);
+            }
             let names = (keys.stream.as_str(), keys.checkpoint.as_str());
             let anchored = sink.anchor(names, epoch, timeline, position).await;
             Landed::Anchored(stream, then, anchored)

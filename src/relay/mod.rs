@@ -13,6 +13,7 @@ mod hold;
 mod landing;
 mod line;
 mod memory;
+mod preflight;
 mod progress;
 mod restart;
 mod session;

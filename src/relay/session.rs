@@ -21,7 +21,7 @@ use super::line::{Action, Line};
 use super::memory::Memory;
 use super::settle::{Job, Marked, Marker, Settler};
 use super::silence::{Change, Silence};
-use super::start::Start;
+use super::start::{Claim, Start};
 use crate::config::AfterPublish;
 use crate::error::{Class, Error, Result};
 use crate::postgres::{Frame, Replication};
@@ -77,6 +77,7 @@ pub(super) struct Session<'a> {
     pub(super) status: Arc<Status>,
     pub(super) memory: &'a mut Memory,
     pub(super) timeline: u32,
+    pub(super) claim: Claim,
     feedback_interval: Duration,
     probe_key: String,
     next_feedback: Instant,
@@ -107,6 +108,7 @@ impl<'a> Session<'a> {
             status,
             memory,
             timeline: start.timeline,
+            claim: start.claim,
             feedback_interval: start.feedback_interval,
             probe_key: start.probe_key,
             next_feedback: now + start.feedback_interval,

@@ -13,19 +13,17 @@ use tokio_postgres::Client;
 
 use super::history::History;
 use super::line::{Limits, Line};
+use super::preflight::{check_table, refuse_synchronous, tell_hazards, tell_unpublished};
 use super::settle::{Marker, Settler};
-use crate::config::{AfterPublish, Settings, TableName};
+use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::outbox::Plan;
-use crate::postgres::{self, Replication, Standing, Target, from_sql, quote};
+use crate::postgres::{self, Replication, Standing, Target, from_sql};
 use crate::sink::{self, Durable, Facts, Gate, Sink, Timeouts};
 use crate::telemetry::{Endpoints, State, Status};
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const END_WALSENDER: &str = include_str!("../../sql/queries/end_walsender.sql");
-const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
-const COUNT_UNPUBLISHED: &str = include_str!("../../sql/queries/count_unpublished.sql");
 
 /// How often a standby looks whether the slot is free: well inside the second or two in which it is
 /// to lead.
@@ -49,12 +47,30 @@ pub(super) struct Start {
     pub marker: Marker,
     /// The server's timeline, for the checkpoints.
     pub timeline: u32,
+    /// That the slot is ours.
+    pub claim: Claim,
     /// How often the server is told where we stand.
     pub feedback_interval: Duration,
     /// A checkpoint's key, for trying writes.
     pub probe_key: String,
     /// What runs where, for people.
     pub endpoints: Endpoints,
+}
+
+/// That the slot is held by our replication connection: to be asked again.
+#[derive(Clone)]
+pub(super) struct Claim {
+    target: Target,
+    slot: String,
+    pid: i32,
+}
+
+impl Claim {
+    /// Asks PostgreSQL, on a connection of its own.
+    pub async fn prove(&self) -> Result<()> {
+        let client = self.target.sql().await?;
+        postgres::walsender(&client, &self.slot, self.pid).await.map(drop)
+    }
 }
 
 /// The settings, and the way to PostgreSQL made of them.
@@ -129,6 +145,11 @@ impl Context {
                 stream: settings.stream_name.clone(),
                 after_publish: settings.after_publish.name(),
                 durability: describe(settings, durable),
+            },
+            claim: Claim {
+                target: self.target.clone(),
+                slot: settings.slot_name.clone(),
+                pid: replication.pid(),
             },
             replication,
             probe_key: checkpoint,
@@ -292,71 +313,6 @@ async fn forks(replication: &mut Replication, timeline: u32) -> Vec<(u32, Lsn)> 
     }
 }
 
-/// A commit that waits for us would wait for ever: we confirm what is marked, and mark what others
-/// can see, which is only after the wait.
-fn refuse_synchronous(sync_state: Option<&str>) -> Result<()> {
-    match sync_state {
-        None | Some("async") => Ok(()),
-        Some(state) => Err(Error::definite(format!(
-            "PostgreSQL treats this relay as a synchronous standby ({state}): its commits would \
-             wait for the relay, and the relay for them"
-        ))
-        .hint(
-            "name the standbys in synchronous_standby_names instead of '*' or walrelay, and \
-             reload PostgreSQL",
-        )),
-    }
-}
-
-fn tell_hazards(facts: &Facts, durable: Durable) {
-    if let Some(policy) = facts.maxmemory_policy.as_deref()
-        && policy.starts_with("allkeys-")
-    {
-        tracing::warn!(
-            policy,
-            "Redis throws any key away when its memory is full, streams too: set \
-             maxmemory-policy noeviction"
-        );
-    }
-    if facts.is_rewrite_unsynced && !durable.hold.is_zero() {
-        tracing::warn!(
-            "Redis does not sync its append-only file while it rewrites it: a power loss then \
-             loses confirmed entries; set no-appendfsync-on-rewrite no"
-        );
-    }
-    if let (Some(barrier), Some(replicas)) = (durable.barrier, facts.replicas)
-        && replicas < u32::from(barrier.replicas)
-    {
-        tracing::warn!(
-            replicas,
-            wanted = barrier.replicas,
-            "Redis has fewer replicas than durability asks for: nothing is confirmed until they \
-             are there"
-        );
-    }
-}
-
-/// Says how many rows the new slot will not send.
-async fn tell_unpublished(client: &Client, table: &TableName) -> Result<()> {
-    let sql = COUNT_UNPUBLISHED.replace("{table}", &quote::qualified(&table.schema, &table.name));
-    let doing = format!("cannot count the unpublished rows of table {table}");
-    let row = match client.query_one(&sql, &[]).await {
-        Ok(row) => row,
-        // A table without the flag has nothing to count.
-        Err(error) if postgres::is_undefined_column(&error) => return Ok(()),
-        Err(error) => return Err(from_sql(&doing, error)),
-    };
-    let unpublished: i64 = row.get("unpublished");
-    if unpublished > 0 {
-        tracing::warn!(
-            table = %table,
-            rows = unpublished,
-            "the table holds unpublished rows from before the slot: the slot does not send them"
-        );
-    }
-    Ok(())
-}
-
 fn limits(
     settings: &Settings,
     sink: &Sink,
@@ -378,48 +334,6 @@ fn limits(
         maxlen: settings.stream_maxlen.map_or(0, std::num::NonZeroU64::get),
         publish_sha: sink.publish_sha(),
     }
-}
-
-/// The outbox: there, with the columns an event needs, and with the privileges to settle rows.
-async fn check_table(client: &Client, settings: &Settings) -> Result<()> {
-    let table = &settings.outbox_table;
-    let doing = format!("cannot read the columns of table {table}");
-    let rows = client
-        .query(FIND_TABLE, &[&table.schema, &table.name])
-        .await
-        .map_err(|error| from_sql(&doing, error))?;
-    let Some(first) = rows.first() else {
-        return Err(Error::definite(format!("table {table} does not exist"))
-            .hint("create it with `walrelay setup`, or correct outbox_table"));
-    };
-    let (may_update, may_delete) = (first.get("may_update"), first.get("may_delete"));
-    let columns: Vec<(String, u32)> =
-        rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
-    let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
-    Plan::from_columns(table, &described)?;
-    let quoted = quote::qualified(&table.schema, &table.name);
-    let (is_allowed, grant) = match settings.after_publish {
-        AfterPublish::Mark => (may_update, "UPDATE (published, published_at)"),
-        AfterPublish::Delete => (may_delete, "DELETE"),
-        AfterPublish::Keep => (true, ""),
-    };
-    if !is_allowed {
-        return Err(Error::definite(format!(
-            "after_publish = {}, but this role may not do that on table {table}",
-            settings.after_publish.name()
-        ))
-        .hint(format!("GRANT SELECT, {grant} ON {quoted} TO the role in database_url")));
-    }
-    if settings.after_publish == AfterPublish::Mark {
-        let has = |wanted: &str| columns.iter().any(|(name, _)| name == wanted);
-        if !has("published") || !has("published_at") {
-            return Err(Error::definite(format!(
-                "after_publish = mark, but table {table} lacks the column published or published_at"
-            ))
-            .hint("add them with `walrelay setup`, or set after_publish to delete or keep"));
-        }
-    }
-    Ok(())
 }
 
 fn missing(what: &str) -> Error {

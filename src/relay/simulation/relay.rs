@@ -81,6 +81,8 @@ pub struct Session {
     pub marking: Option<Job>,
     /// What came cannot be published: what came before it is settled, then the process ends.
     broken: Option<Error>,
+    /// What PostgreSQL says when it is asked whether the slot is held by this line's connection.
+    pub holds_slot: bool,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
             tickets: 0,
             marking: None,
             broken: None,
+            holds_slot: true,
         }
     }
 
@@ -121,7 +124,7 @@ impl Session {
         loop {
             let is_empty = self.take_in(postgres)?;
             let has_room = self.line.has_room();
-            self.send_out(is_empty || !has_room, redis);
+            self.send_out(is_empty || !has_room, redis)?;
             if is_empty || !self.line.has_room() {
                 break;
             }
@@ -168,7 +171,7 @@ impl Session {
         Ok(false)
     }
 
-    fn send_out(&mut self, flush: bool, redis: &mut Redis) {
+    fn send_out(&mut self, flush: bool, redis: &mut Redis) -> Result<(), Ended> {
         while let Some(action) = self.line.next_action(flush) {
             let request = match action {
                 Action::Open { stream: id, name, .. } => {
@@ -177,7 +180,7 @@ impl Session {
                     Request::Open { ticket, stream, timeline: self.timeline }
                 }
                 Action::Rewind { stream, epoch } => {
-                    self.rewind(stream, epoch, redis);
+                    self.rewind(stream, epoch, redis)?;
                     continue;
                 }
                 Action::Publish { flight, batch } => {
@@ -187,6 +190,7 @@ impl Session {
             };
             redis.send(self.on.redis, request);
         }
+        Ok(())
     }
 
     /// An answer arrived.
@@ -200,7 +204,7 @@ impl Session {
         let place = self.calls.iter().position(|(known, _)| *known == ticket).unwrap();
         match (self.calls.remove(place).1, reply) {
             (Call::Open(id, stream), Reply::Opened(Ok(checkpoint))) => {
-                self.opened(id, stream, &checkpoint, redis);
+                self.opened(id, stream, &checkpoint, redis)?;
             }
             (Call::Open(id, _), Reply::Opened(Err(failure))) => match failure.verdict {
                 Verdict::Rejected | Verdict::Definite => {
@@ -228,14 +232,20 @@ impl Session {
         Ok(())
     }
 
-    fn opened(&mut self, id: StreamId, stream: usize, checkpoint: &Checkpoint, redis: &mut Redis) {
+    fn opened(
+        &mut self,
+        id: StreamId,
+        stream: usize,
+        checkpoint: &Checkpoint,
+        redis: &mut Redis,
+    ) -> Result<(), Ended> {
         let judgement = self.line.judge(checkpoint);
         let opening = self.line.opening(checkpoint, &judgement);
         let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.timeline);
         let lowered = match judgement {
             Judgement::Keep | Judgement::Meet if is_told => {
                 self.line.open(id, opening);
-                return;
+                return Ok(());
             }
             Judgement::Keep | Judgement::Meet => None,
             Judgement::Lower { to, .. } => Some(to),
@@ -243,7 +253,16 @@ impl Session {
         let anchor =
             Anchor { stream, epoch: checkpoint.epoch, timeline: self.timeline, position: lowered };
         let ticket = self.ticket(Call::Anchor(id, Then::Open(opening)));
-        redis.send(self.on.redis, Request::Anchor { ticket, anchor });
+        self.anchor(Request::Anchor { ticket, anchor }, redis)
+    }
+
+    /// PostgreSQL is asked first.
+    fn anchor(&self, request: Request, redis: &mut Redis) -> Result<(), Ended> {
+        if !self.holds_slot {
+            return Err(Ended::Again(Error::transient("the slot is held by another")));
+        }
+        redis.send(self.on.redis, request);
+        Ok(())
     }
 
     fn published(&mut self, flight: Flight, written: &Written, now: Instant) -> Result<(), Ended> {
@@ -273,17 +292,16 @@ impl Session {
             return Err(end(failure));
         }
         let epoch = self.line.stop(flight);
-        self.rewind(flight.stream, epoch, redis);
-        Ok(())
+        self.rewind(flight.stream, epoch, redis)
     }
 
-    fn rewind(&mut self, id: StreamId, epoch: u64, redis: &mut Redis) {
+    fn rewind(&mut self, id: StreamId, epoch: u64, redis: &mut Redis) -> Result<(), Ended> {
         let name = self.line.name(id);
         let stream = STREAMS.iter().position(|known| *known == name).unwrap();
         let position = Some(Position::START);
         let anchor = Anchor { stream, epoch, timeline: self.timeline, position };
         let ticket = self.ticket(Call::Anchor(id, Then::Restart));
-        redis.send(self.on.redis, Request::Anchor { ticket, anchor });
+        self.anchor(Request::Anchor { ticket, anchor }, redis)
     }
 
     fn settle(&mut self, now: Instant) {

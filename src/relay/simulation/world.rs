@@ -173,6 +173,7 @@ impl World {
     fn act(&mut self, relay: usize) {
         let now = self.now();
         let State::Streaming(session) = &mut self.relays[relay] else { return };
+        session.holds_slot = self.postgres.knows(session.on.postgres);
         let ended = session.move_on(&mut self.redis, &mut self.postgres, now);
         self.take_end(relay, ended);
     }
@@ -200,6 +201,7 @@ impl World {
         let which = if self.rng.u8(..4) == 0 { self.rng.usize(..ready) } else { 0 };
         let Some((ticket, reply)) = self.redis.take_reply(from, which) else { return };
         self.history.note(|| format!("relay {relay}: reads {reply:?}"));
+        session.holds_slot = self.postgres.knows(session.on.postgres);
         let ended = session
             .answer(ticket, reply, now, &mut self.redis)
             .and_then(|()| session.move_on(&mut self.redis, &mut self.postgres, now));
