@@ -107,10 +107,10 @@ impl Session<'_> {
         self.anchor(stream, keys, (epoch, lowered), Then::Open(opening));
     }
 
-    /// Ties a checkpoint to the history that this line sees, once PostgreSQL has said again that the
-    /// slot is ours. A relay that was frozen may take a stream over long after its slot was taken from
-    /// it: what it thinks of history is of the past then. Whoever takes the slot after the
-    /// answer raises the epoch after it too, and what is written here fails.
+    /// Ties a checkpoint to the history that this line sees, once PostgreSQL has said again that
+    /// the slot is ours. A relay that was frozen may take a stream over long after its slot was
+    /// taken from it: what it thinks of history is of the past then. Whoever takes the slot after
+    /// the answer raises the epoch after it too, and what is written here fails.
     fn anchor(
         &mut self,
         stream: StreamId,

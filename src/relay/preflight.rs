@@ -1,7 +1,7 @@
 //! What must be so before a line may start, and what is worth a warning.
 //!
-//! In: what the servers say. Out: a definite error that names the object and the next step, or a line
-//! in the log. It must stay true that nothing is changed from here.
+//! In: what the servers say. Out: a definite error that names the object and the next step, or a
+//! line in the log. It must stay true that nothing is changed from here.
 
 use tokio_postgres::Client;
 
