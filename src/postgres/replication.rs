@@ -25,6 +25,8 @@ const COPY_BOTH_RESPONSE_TAG: u8 = b'W';
 /// The head of XLogData: its tag, then start, end and clock of eight bytes each; the plugin's
 /// message follows.
 pub(super) const XLOGDATA_BYTES: usize = 25;
+/// What was sent before something else was seen over another connection arrives in this time.
+const ENDING_PATIENCE: Duration = Duration::from_secs(2);
 /// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
@@ -159,6 +161,25 @@ impl Replication {
             Some(raw) => frame(raw.body).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Why the stream has ended, if the server has said so by now: it says it before it lets go of
+    /// the slot. Frames that came before are lost.
+    pub(super) async fn ending(&mut self) -> Option<Error> {
+        let reading = async {
+            loop {
+                match self.next_frame() {
+                    Err(error) => return error,
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        if let Err(error) = self.pump(true).await {
+                            return error;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(ENDING_PATIENCE, reading).await.ok()
     }
 
     /// Queues a standby status update: everything before `confirmed` may be forgotten by the slot.
@@ -340,6 +361,23 @@ pub(super) mod tests {
             let error = replication.start("s", "p", true).await.unwrap_err();
             assert!(error.to_string().contains("no answer in 10ms"), "{error}");
             assert_eq!(error.class(), crate::error::Class::Transient);
+        });
+    }
+
+    #[test]
+    fn a_stream_that_has_ended_says_why_behind_what_it_sent() {
+        run(async {
+            let (mut replication, mut server) = connected(1024);
+            let frame = copy_data(&[&[b'w'][..], &[0; 24], b"hello"].concat());
+            let fields = b"C42704\0Mpublication \"p\" does not exist\0\0";
+            server.write_all(&frame).await.unwrap();
+            server
+                .write_all(&[b'E', 0, 0, 0, u8::try_from(fields.len() + 4).unwrap()])
+                .await
+                .unwrap();
+            server.write_all(fields).await.unwrap();
+            let error = replication.ending().await.unwrap();
+            assert!(error.to_string().contains("SQLSTATE 42704"), "{error}");
         });
     }
 

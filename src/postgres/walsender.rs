@@ -8,6 +8,7 @@
 use tokio_postgres::Client;
 
 use super::failure::from_sql;
+use super::replication::Replication;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
@@ -24,9 +25,17 @@ pub struct Walsender {
     pub sync_state: Option<String>,
 }
 
-/// The stream of `slot` by the server's process `pid`. When that process does not hold the slot on
-/// the server that `client` talks to, the error is transient: begin again.
-pub async fn walsender(client: &Client, slot: &str, pid: i32) -> Result<Walsender> {
+/// What the server says of `stream`, which has been started from `slot`. When its process does not
+/// hold the slot on the server that `client` talks to, the error is transient, begin again; unless
+/// the stream has ended already and says why.
+pub async fn walsender(client: &Client, slot: &str, stream: &mut Replication) -> Result<Walsender> {
+    match ask(client, slot, stream.pid()).await {
+        Ok(walsender) => Ok(walsender),
+        Err(error) => Err(stream.ending().await.unwrap_or(error)),
+    }
+}
+
+async fn ask(client: &Client, slot: &str, pid: i32) -> Result<Walsender> {
     let doing = format!("cannot read who streams from replication slot {slot:?}");
     let row = client.query_opt(WALSENDER, &[&slot]).await.map_err(|e| from_sql(&doing, e))?;
     let Some(row) = row else {

@@ -121,8 +121,7 @@ impl Context {
             .start(&settings.slot_name, &settings.publication_name, facts.has_messages)
             .await?;
         // Only now is the slot ours, and what it says of itself cannot change behind our back.
-        let walsender =
-            postgres::walsender(&client, &settings.slot_name, replication.pid()).await?;
+        let walsender = postgres::walsender(&client, &settings.slot_name, &mut replication).await?;
         refuse_synchronous(walsender.sync_state.as_deref())?;
         let history = History {
             timeline: standing.timeline,

@@ -50,17 +50,17 @@ async fn the_slot_knows_the_process_that_streams_to_us_and_no_other() {
     let target = target(&world.postgres.url());
     let client = target.sql().await.unwrap();
     let mut stream = replication(&target).await;
-    let error = postgres::walsender(&client, SLOT, stream.pid()).await.unwrap_err();
+    let error = postgres::walsender(&client, SLOT, &mut stream).await.unwrap_err();
     assert_eq!(error.class(), Class::Transient, "nobody holds it: {error}");
     stream.start(SLOT, "walrelay", true).await.unwrap();
-    let walsender = postgres::walsender(&client, SLOT, stream.pid()).await.unwrap();
+    let walsender = postgres::walsender(&client, SLOT, &mut stream).await.unwrap();
     let confirmed = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
     assert_eq!(walsender.confirmed.to_string(), world.postgres.text(confirmed).await);
     assert_eq!(walsender.sync_state.as_deref(), Some("async"));
-    let other = replication(&target).await;
-    for (slot, pid) in [(SLOT, other.pid()), ("another", stream.pid())] {
-        let error = postgres::walsender(&client, slot, pid).await.unwrap_err();
-        assert_eq!(error.class(), Class::Transient, "{slot} {pid}: {error}");
+    let mut other = replication(&target).await;
+    for slot in [SLOT, "another"] {
+        let error = postgres::walsender(&client, slot, &mut other).await.unwrap_err();
+        assert_eq!(error.class(), Class::Transient, "{slot}: {error}");
     }
 }
 
