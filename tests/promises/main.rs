@@ -19,4 +19,5 @@ mod order;
 mod schema;
 mod security;
 mod settle;
+mod shutdown;
 mod slot;
