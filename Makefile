@@ -28,7 +28,7 @@ test: setup ## Every test, on real servers of its own
 	fi
 
 chaos: setup ## Kill, freeze and cut everything at random, then judge (MINUTES=10, SEED=…)
-	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) \
+	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) CHAOS_SET="$(SET)" \
 		$(CARGO) test --locked --test chaos -- --nocapture
 
 bench: setup ## Throughput beside both floors, then latency; a few minutes (ROUNDS=3 ROWS=200000)

@@ -1,9 +1,11 @@
 //! Random faults under load, and a judge: every committed event once, none of anybody's else, and
 //! those of an aggregate in order.
 //!
-//! In: `CHAOS_SEED` and `CHAOS_MINUTES`, else a new seed and one minute. Out: a verdict, and the
-//! faults by their kinds. The plan of faults and what the writers write come from the seed; which
-//! instruction a fault meets does not, so that a seed that fails once fails often, not always.
+//! In: `CHAOS_SEED` and `CHAOS_MINUTES`, else a new seed and one minute; `CHAOS_SET`, settings of
+//! the relays as `name=value name=value` (with `durability=memory` the judge finds losses). Out: a
+//! verdict, and the faults by their kinds. The plan of faults and what the writers write come from
+//! the seed; which instruction a fault meets does not, so that a seed that fails once fails often,
+//! not always.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,10 +39,11 @@ const MINUTES: u64 = 1;
 const FAULTS_PER_MINUTE_MAX: usize = 60;
 
 /// What can be told to a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     seed: u64,
     minutes: u64,
+    settings: Vec<(String, String)>,
 }
 
 impl Run {
@@ -50,17 +53,26 @@ impl Run {
             Some(value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")))
         };
         let seed = number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000_000));
-        Self { seed, minutes: number("CHAOS_MINUTES").unwrap_or(MINUTES) }
+        let minutes = number("CHAOS_MINUTES").unwrap_or(MINUTES);
+        let settings = std::env::var("CHAOS_SET").unwrap_or_default();
+        let setting = |word: &str| {
+            let (name, value) = word.split_once('=').expect("name=value in CHAOS_SET");
+            (name.to_owned(), value.to_owned())
+        };
+        Self { seed, minutes, settings: settings.split_whitespace().map(setting).collect() }
     }
 
-    fn writers(self) -> u32 {
+    fn writers(&self) -> u32 {
         if self.minutes > MINUTES { 8 } else { 4 }
     }
 }
 
 impl Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "make chaos SEED={} MINUTES={}", self.seed, self.minutes)
+        write!(f, "make chaos SEED={} MINUTES={}", self.seed, self.minutes)?;
+        let set: Vec<String> =
+            self.settings.iter().map(|(name, to)| format!("{name}={to}")).collect();
+        if set.is_empty() { Ok(()) } else { write!(f, " SET=\"{}\"", set.join(" ")) }
     }
 }
 
@@ -68,7 +80,7 @@ impl Display for Run {
 async fn a_minute_of_faults_loses_doubles_and_reorders_nothing() {
     let run = Run::from_environment();
     eprintln!("{run}");
-    let mut stage = Stage::new(History::new(run)).await;
+    let mut stage = Stage::new(History::new(run.clone()), &run.settings).await;
     let client = stage.world.postgres.client().await;
     writers::prepare(&client).await;
     let (stop, stopped) = watch::channel(false);

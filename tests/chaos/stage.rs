@@ -46,15 +46,16 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Servers that are set up, and two relays that are ready.
-    pub async fn new(history: History) -> Self {
+    /// Servers that are set up, and two relays that are ready, with settings of their own.
+    pub async fn new(history: History, chosen: &[(String, String)]) -> Self {
         let settings = [("fsync", "off"), ("wal_sender_timeout", WAL_SENDER_TIMEOUT)];
         let postgres = Postgres::start_with(&settings).await;
         let redis = Redis::start_with_power_loss(&[]).await;
         let settings = Settings::new(&postgres.url(), &redis.url());
         let world = World { postgres, redis, settings };
         world.settings.setup().await;
-        let machines = [Machine::new("a", &world).await, Machine::new("b", &world).await];
+        let machines =
+            [Machine::new("a", &world, chosen).await, Machine::new("b", &world, chosen).await];
         let writers = Proxy::start(world.postgres.port());
         writers.delay(WRITERS_DELAY);
         Self { world, history, writers, machines, open: Vec::new() }
@@ -220,7 +221,7 @@ impl Stage {
 }
 
 impl Machine {
-    async fn new(name: &'static str, world: &World) -> Self {
+    async fn new(name: &'static str, world: &World, chosen: &[(String, String)]) -> Self {
         let to_postgres = Proxy::start(world.postgres.port());
         let to_redis = Proxy::start(world.redis.port());
         let database_url = world.postgres.url_at(to_postgres.port());
@@ -228,6 +229,9 @@ impl Machine {
             .with("connect_timeout", "2s")
             .with("redis_timeout", "2s")
             .with("reconnect_delay_max", "500ms");
+        let with =
+            |settings: Settings, (name, value): &(String, String)| settings.with(name, value);
+        let settings = chosen.iter().fold(settings, with);
         let relay = settings.start_ready().await;
         Self { name, settings, relay, to_postgres, to_redis }
     }
