@@ -16,6 +16,8 @@ use crate::writers::{Event, Outcome, STREAMS, Transaction, stream_of, uuid};
 
 /// Of each kind of wrong, so many are told in full.
 const TOLD_MAX: usize = 5;
+/// Events lost within this time are lost by the same fault.
+const MOMENT_MS: u64 = 2_000;
 /// Entries of the same aggregate shown on either side.
 const AROUND: usize = 2;
 
@@ -139,8 +141,13 @@ impl Wrong {
             return;
         }
         let mut story = Story { text: format!("{}\n", self.summary()), seen, ledger, history };
-        for event in self.lost.iter().take(TOLD_MAX) {
-            story.tell("lost", *event, written(*event, ledger).map_or(0, |known| known.at));
+        let written = |event| (written(event, ledger).map_or(0, |known| known.at), event);
+        let mut lost: Vec<(u64, Event)> = self.lost.iter().copied().map(written).collect();
+        lost.sort_by_key(|(at, event)| (*at, event.aggregate, event.n));
+        // Of one moment, one event: a second moment tells more than a second event.
+        lost.dedup_by_key(|(at, _)| *at / MOMENT_MS);
+        for (at, event) in lost.into_iter().take(TOLD_MAX) {
+            story.tell("lost", event, at);
         }
         let told = [
             ("doubled", &self.doubled),
@@ -182,15 +189,18 @@ impl Story<'_> {
         }
         let others = seen.iter().filter(|seen| seen.event.aggregate == aggregate);
         let others: Vec<&Seen> = others.collect();
-        let mut shown = vec![false; others.len()];
-        for place in (0..others.len()).filter(|place| others[*place].event.n.abs_diff(n) < 2) {
-            let end = (place + AROUND + 1).min(shown.len());
-            shown[place.saturating_sub(AROUND)..end].fill(true);
+        // Where it stands; one that is lost would stand behind the last number below its own.
+        let mut places: Vec<usize> =
+            (0..others.len()).filter(|place| others[*place].event.id == id).collect();
+        if places.is_empty() {
+            places.extend(others.iter().rposition(|seen| seen.event.n < n));
         }
         writeln!(text, "   in {}, of this aggregate:", stream_of(aggregate)).ok();
-        for (seen, _) in others.iter().zip(shown).filter(|(_, shown)| *shown) {
-            let (n, id, when) = (seen.event.n, &seen.id, history.clock(seen.at));
-            writeln!(text, "      {when}  n {n:<6} {id}  {}", uuid(seen.event.id)).ok();
+        for (place, seen) in others.iter().enumerate() {
+            if places.iter().any(|near| near.abs_diff(place) <= AROUND) {
+                let (n, id, when) = (seen.event.n, &seen.id, history.clock(seen.at));
+                writeln!(text, "      {when}  n {n:<6} {id}  {}", uuid(seen.event.id)).ok();
+            }
         }
         write!(text, "   faults around {}:\n{}", history.clock(at), history.around(at)).ok();
     }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Statement};
 
 use crate::harness::postgres;
 use crate::harness::world::STREAM;
@@ -80,12 +81,12 @@ pub async fn write(
 ) -> Vec<Transaction> {
     let mut random = fastrand::Rng::with_seed(seed ^ u64::from(writer + 1).rotate_left(48));
     let mut ledger = Vec::new();
-    let mut client = postgres::client(&url).await;
+    let mut session = Session::new(&url).await;
     while !*stop.borrow() {
         let mut attempt = Attempt { writer, ..Attempt::default() };
-        let end = attempt.run(&client, &mut random).await;
+        let end = attempt.run(&session, &mut random).await;
         if end.is_err() {
-            client = postgres::client(&url).await;
+            session = Session::new(&url).await;
         }
         let Attempt { events, mut taken_back, is_committing, .. } = attempt;
         let outcome = match end {
@@ -100,6 +101,28 @@ pub async fn write(
     ledger
 }
 
+/// A connection and its statements.
+struct Session {
+    client: Client,
+    lock: Statement,
+    count: Statement,
+    insert: Statement,
+}
+
+impl Session {
+    /// As soon as the server lives long enough for it.
+    async fn new(url: &str) -> Self {
+        loop {
+            let client = postgres::client(url).await;
+            let prepare = async |sql| client.prepare(sql).await;
+            let statements = (prepare(LOCK).await, prepare(COUNT).await, prepare(INSERT).await);
+            if let (Ok(lock), Ok(count), Ok(insert)) = statements {
+                return Self { client, lock, count, insert };
+            }
+        }
+    }
+}
+
 /// A transaction on its way.
 #[derive(Default)]
 struct Attempt {
@@ -111,11 +134,16 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(&mut self, client: &Client, random: &mut fastrand::Rng) -> Result<Outcome, Error> {
+    async fn run(
+        &mut self,
+        session: &Session,
+        random: &mut fastrand::Rng,
+    ) -> Result<Outcome, Error> {
+        let client = &session.client;
         client.batch_execute("BEGIN").await?;
         let aggregates = (0..random.usize(1..6)).map(|_| random.u32(0..AGGREGATES));
         let ids: Vec<i32> = aggregates.map(u32::cast_signed).collect();
-        for row in client.query(LOCK, &[&ids]).await? {
+        for row in client.query(&session.lock, &[&ids]).await? {
             self.counters.insert(row.get::<_, i32>(0).cast_unsigned(), row.get(1));
         }
         // Mostly a few rows; one in four is as large as they come.
@@ -124,14 +152,14 @@ impl Attempt {
         for part in 0..parts {
             let rows = rows / parts + usize::from(part < rows % parts);
             if random.u8(0..4) > 0 {
-                self.insert(client, random, rows).await?;
+                self.insert(session, random, rows).await?;
             } else {
-                self.insert_in_savepoint(client, random, rows).await?;
+                self.insert_in_savepoint(session, random, rows).await?;
             }
         }
         let ids: Vec<i32> = self.counters.keys().map(|id| id.cast_signed()).collect();
         let counters: Vec<i64> = self.counters.values().copied().collect();
-        client.execute(COUNT, &[&ids, &counters]).await?;
+        client.execute(&session.count, &[&ids, &counters]).await?;
         if random.u8(0..8) == 0 {
             client.batch_execute("ROLLBACK").await?;
             return Ok(Outcome::RolledBack);
@@ -144,13 +172,14 @@ impl Attempt {
     /// Kept or taken back, half and half.
     async fn insert_in_savepoint(
         &mut self,
-        client: &Client,
+        session: &Session,
         random: &mut fastrand::Rng,
         rows: usize,
     ) -> Result<(), Error> {
+        let client = &session.client;
         let (counters, kept) = (self.counters.clone(), self.events.len());
         client.batch_execute("SAVEPOINT part").await?;
-        self.insert(client, random, rows).await?;
+        self.insert(session, random, rows).await?;
         if random.bool() {
             return client.batch_execute("RELEASE part").await;
         }
@@ -162,7 +191,7 @@ impl Attempt {
 
     async fn insert(
         &mut self,
-        client: &Client,
+        session: &Session,
         random: &mut fastrand::Rng,
         rows: usize,
     ) -> Result<(), Error> {
@@ -181,7 +210,8 @@ impl Attempt {
         let topics: Vec<&str> = new.iter().map(|event| stream_of(event.aggregate)).collect();
         let payloads: Vec<String> =
             new.iter().map(|event| payload(self.writer, event, random)).collect();
-        client.execute(INSERT, &[&ids, &aggregates, &topics, &payloads]).await.map(drop)
+        let values: [&(dyn ToSql + Sync); 4] = [&ids, &aggregates, &topics, &payloads];
+        session.client.execute(&session.insert, &values).await.map(drop)
     }
 }
 
