@@ -3,9 +3,10 @@
 //! In: steps of a plan. Out: the servers as the faults leave them, whole again after `heal`. It
 //! must stay true that a relay ends only when it is told to. Not here: which fault comes when.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio_postgres::types::PgLsn;
 
 use crate::harness::postgres::{Postgres, Stop};
 use crate::harness::proxy::Proxy;
@@ -151,6 +152,26 @@ impl Stage {
             }
             self.history.note(format!("(over: {fault})"));
         }
+    }
+
+    /// Awaits a slot that has confirmed all WAL written until now: then a relay holds everything to
+    /// be in its stream. False if the slot moves no more, so that the judge may say what is missing.
+    pub async fn until_confirmed(&self) -> bool {
+        let client = self.world.postgres.client().await;
+        let query = "SELECT pg_current_wal_insert_lsn()";
+        let written: PgLsn = client.query_one(query, &[]).await.expect("an LSN").get(0);
+        let query = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
+        let mut last = PgLsn::from(0);
+        let mut deadline = Instant::now() + PATIENCE;
+        wait::until("the slot to move", Duration::MAX / 4, async || {
+            let now: PgLsn = client.query_one(query, &[]).await.expect("the slot").get(0);
+            if now > last {
+                (last, deadline) = (now, Instant::now() + PATIENCE);
+            }
+            let is_late = Instant::now() >= deadline;
+            (is_late || now >= written).then_some(now >= written)
+        })
+        .await
     }
 
     /// Kills both relays and Redis's power: what is left is what was promised to be left.
