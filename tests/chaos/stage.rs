@@ -154,8 +154,8 @@ impl Stage {
         }
     }
 
-    /// Awaits a slot that has confirmed all WAL written until now: then a relay holds everything to
-    /// be in its stream. False if the slot moves no more, so that the judge may say what is missing.
+    /// Awaits a slot that has confirmed all WAL written until now: a relay holds all of it to be in
+    /// its stream. False if the slot moves no more, so that the judge may say what is missing.
     pub async fn until_confirmed(&self) -> bool {
         let client = self.world.postgres.client().await;
         let query = "SELECT pg_current_wal_insert_lsn()";
@@ -249,7 +249,9 @@ impl Machine {
         let settings = Settings::new(&database_url, &world.redis.url_at(to_redis.port()))
             .with("connect_timeout", "2s")
             .with("redis_timeout", "2s")
-            .with("reconnect_delay_max", "500ms");
+            .with("reconnect_delay_max", "500ms")
+            // What is confirmed too early is to be confirmed before the next fsync.
+            .with("feedback_interval", "100ms");
         let with =
             |settings: Settings, (name, value): &(String, String)| settings.with(name, value);
         let settings = chosen.iter().fold(settings, with);
