@@ -241,6 +241,15 @@ impl Stage {
     }
 }
 
+impl Drop for Stage {
+    /// A failed run keeps the logs of the relays that still ran.
+    fn drop(&mut self) {
+        for machine in &self.machines {
+            self.history.life(machine.name, machine.relay.output());
+        }
+    }
+}
+
 impl Machine {
     async fn new(name: &'static str, world: &World, chosen: &[(String, String)]) -> Self {
         let to_postgres = Proxy::start(world.postgres.port());
