@@ -1,10 +1,11 @@
 # Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone
 # explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench check fuzz
+.PHONY: help setup build demo test chaos bench check fuzz
 SHELL := /bin/bash
 CARGO ?= cargo
 SECONDS_OF_FUZZ ?= 60
+MINUTES ?= 10
 
 help: ## This text
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
@@ -25,6 +26,10 @@ test: setup ## Every test, on real servers of its own
 	else \
 		set -x; $(CARGO) test --locked; \
 	fi
+
+chaos: setup ## Kill, freeze and cut everything at random, then judge (MINUTES=10, SEED=…)
+	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) CHAOS_SET="$(SET)" \
+		$(CARGO) test --locked --test chaos -- --nocapture
 
 bench: setup ## Throughput beside both floors, then latency; a few minutes (ROUNDS=3 ROWS=200000)
 	@$(CARGO) build --release --locked --bin walrelay --example bench

@@ -56,6 +56,23 @@ async fn redis_comes_back_on_the_same_port_with_its_data() {
 }
 
 #[tokio::test]
+async fn redis_that_loses_power_keeps_what_it_had_synced() {
+    let mut redis = Redis::start_with_power_loss(&[("appendfsync", "always")]).await;
+    redis.run("XADD s * event_id a").await;
+    assert_eq!(redis.power_loss(), 0);
+    redis.set("appendfsync", "no");
+    redis.restart().await;
+    redis.run("XADD s * event_id b").await;
+    redis.kill9();
+    redis.restart().await;
+    assert_eq!(Consumer::new(&redis.url(), "s").read_all().await.len(), 2, "SIGKILL takes nothing");
+    assert!(redis.power_loss() > 0);
+    redis.restart().await;
+    let entries = Consumer::new(&redis.url(), "s").read_all().await;
+    Ledger::new(vec!["a".to_owned()]).assert_exactly_once(&entries);
+}
+
+#[tokio::test]
 async fn the_judge_sees_what_is_lost_doubled_and_out_of_order() {
     let ledger = Ledger::new(["a", "b", "c"].map(str::to_owned).to_vec());
     assert_eq!(ledger.fault(&["a", "b", "c"]), None);

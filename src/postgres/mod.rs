@@ -29,4 +29,4 @@ pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, missing_replication_right};
 pub use slot::{Slot, create as create_slot, create_sql as create_slot_sql, find as find_slot};
 pub use standing::Standing;
-pub use walsender::{Walsender, walsender};
+pub use walsender::{Walsender, holds as holds_slot, walsender};

@@ -35,6 +35,11 @@ pub async fn walsender(client: &Client, slot: &str, stream: &mut Replication) ->
     }
 }
 
+/// Whether the server's process `pid` still holds `slot`; when not, the error is transient.
+pub async fn holds(client: &Client, slot: &str, pid: i32) -> Result<()> {
+    ask(client, slot, pid).await.map(drop)
+}
+
 async fn ask(client: &Client, slot: &str, pid: i32) -> Result<Walsender> {
     let doing = format!("cannot read who streams from replication slot {slot:?}");
     let row = client.query_opt(WALSENDER, &[&slot]).await.map_err(|e| from_sql(&doing, e))?;

@@ -69,7 +69,7 @@ impl Claim {
     /// Asks PostgreSQL, on a connection of its own.
     pub async fn prove(&self) -> Result<()> {
         let client = self.target.sql().await?;
-        postgres::walsender(&client, &self.slot, self.pid).await.map(drop)
+        postgres::holds_slot(&client, &self.slot, self.pid).await
     }
 }
 
@@ -95,20 +95,10 @@ impl Context {
     /// says that no line of this process came up before.
     pub async fn start(&self, is_first: bool) -> Result<Start> {
         let settings = &*self.settings;
-        let client = self.target.sql().await?;
-        // First of all: a timeout or a mode that is set for the role must not cut the rest short.
-        client
-            .batch_execute(SESSION)
-            .await
-            .map_err(|error| from_sql("cannot set the session up", error))?;
-        let facts = postgres::facts(&client).await?;
-        if !facts.may_replicate {
-            return Err(postgres::missing_replication_right(&facts.role));
-        }
-        check_table(&client, settings).await?;
+        let (client, facts) = self.connect_postgres().await?;
         let (sink, redis, durable) = self.connect_redis().await?;
 
-        self.prepare_publication(&client).await?;
+        self.in_time(self.prepare_publication(&client)).await?;
         self.free_slot(&client, &sink, is_first).await?;
 
         let mut replication = self.replication().await?;
@@ -116,12 +106,13 @@ impl Context {
         let (source, checkpoint) = self.checkpoint(&standing);
         let forks = forks(&mut replication, standing.timeline).await;
         let marker = Marker::prepare(&client, &settings.outbox_table, settings.after_publish);
-        let statements = marker.await?;
+        let statements = self.in_time(marker).await?;
         replication
             .start(&settings.slot_name, &settings.publication_name, facts.has_messages)
             .await?;
         // Only now is the slot ours, and what it says of itself cannot change behind our back.
-        let walsender = postgres::walsender(&client, &settings.slot_name, &mut replication).await?;
+        let walsender = postgres::walsender(&client, &settings.slot_name, &mut replication);
+        let walsender = self.in_time(walsender).await?;
         refuse_synchronous(walsender.sync_state.as_deref())?;
         let history = History {
             timeline: standing.timeline,
@@ -159,6 +150,32 @@ impl Context {
             timeline: standing.timeline,
             feedback_interval,
         })
+    }
+
+    /// A statement that waits for nobody has an answer in `connect_timeout`, or the server is frozen.
+    async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+        let timeout = self.settings.connect_timeout;
+        let silent = || Error::transient(format!("PostgreSQL gave no answer in {timeout:?}"));
+        tokio::time::timeout(timeout, statement).await.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// A session that is set up and checked.
+    async fn connect_postgres(&self) -> Result<(Client, postgres::Facts)> {
+        let client = self.target.sql().await?;
+        let checks = async {
+            // First of all: a timeout or a mode that is set for the role must not cut the rest
+            // short.
+            let set_up = client.batch_execute(SESSION).await;
+            set_up.map_err(|error| from_sql("cannot set the session up", error))?;
+            let facts = postgres::facts(&client).await?;
+            if !facts.may_replicate {
+                return Err(postgres::missing_replication_right(&facts.role));
+            }
+            check_table(&client, &self.settings).await?;
+            Ok(facts)
+        };
+        let facts = self.in_time(checks).await?;
+        Ok((client, facts))
     }
 
     async fn replication(&self) -> Result<Replication> {
@@ -206,8 +223,8 @@ impl Context {
         let name = &self.settings.slot_name;
         let (began, mut is_said) = (Instant::now(), false);
         loop {
-            let Some(slot) = postgres::find_slot(client, name, self.target.database()).await?
-            else {
+            let found = postgres::find_slot(client, name, self.target.database());
+            let Some(slot) = self.in_time(found).await? else {
                 // Also when it was dropped while this relay stood by.
                 let is_known = is_said || !is_first || self.has_published(sink).await?;
                 self.create_slot(client, is_known).await?;

@@ -138,10 +138,12 @@ async fn connection(client: TcpStream, target: u16, wire: watch::Receiver<Wire>)
     let requests = forward(from_client, to_server, wire.clone(), |wire| wire.hold_requests);
     let replies = forward(from_server, to_client, wire.clone(), |wire| wire.hold_replies);
     let mut wire = wire;
+    // In this order: a wire that is cut and mended at once delivers nothing of what it held.
     tokio::select! {
+        biased;
+        _ = wire.wait_for(|wire| wire.generation != generation) => {}
         () = requests => {}
         () = replies => {}
-        _ = wire.wait_for(|wire| wire.generation != generation) => {}
     }
 }
 

@@ -1,11 +1,14 @@
 //! A Redis server of one's own.
 //!
 //! In: settings. Out: a server on loopback with an append-only file, that can be stopped, killed,
-//! frozen and started again on the same port and data. It must stay true that it leaves nothing
-//! behind.
+//! frozen and started again on the same port and data, or on what a disk would have kept of it. It
+//! must stay true that it leaves nothing behind.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +21,9 @@ use super::wait::{self, PATIENCE};
 /// How long a connection is given: a frozen server accepts and never answers.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// Notes what fsync would have brought to disk.
+const POWER_LOSS: &str = include_str!("power_loss.c");
+
 /// A server; its data goes with it.
 pub struct Redis {
     home: TempDir,
@@ -25,6 +31,7 @@ pub struct Redis {
     program: OsString,
     settings: Vec<(String, String)>,
     process: Option<Process>,
+    can_lose_power: bool,
 }
 
 impl Redis {
@@ -35,15 +42,31 @@ impl Redis {
 
     /// Starts a server with settings of one's own, by the names of `redis.conf`.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let mut redis = Self::stopped(settings);
+        redis.restart().await;
+        redis
+    }
+
+    /// The same, and [`Self::power_loss`] works on it. Its fsync waits for no disk.
+    pub async fn start_with_power_loss(settings: &[(&str, &str)]) -> Self {
+        let mut redis = Self::stopped(settings);
+        compile(POWER_LOSS, &redis.library());
+        redis.can_lose_power = true;
+        redis.restart().await;
+        redis
+    }
+
+    fn stopped(settings: &[(&str, &str)]) -> Self {
         let home = tempfile::Builder::new().prefix("walrelay-redis-").tempdir().expect("temp dir");
         let port = wait::free_port();
         let program = std::env::var_os("WALRELAY_REDIS_SERVER");
         let program = program.unwrap_or_else(|| "redis-server".into());
-        let mut redis = Self { home, port, program, settings: Vec::new(), process: None };
-        for (name, value) in settings {
+        let (settings, chosen) = (Vec::new(), settings);
+        let mut redis =
+            Self { home, port, program, settings, process: None, can_lose_power: false };
+        for (name, value) in chosen {
             redis.set(name, value);
         }
-        redis.restart().await;
         redis
     }
 
@@ -78,6 +101,9 @@ impl Redis {
         assert!(self.process.is_none(), "stop the server before starting it");
         let mut command = Command::new(&self.program);
         command.current_dir(self.home.path());
+        if self.can_lose_power {
+            command.env("LD_PRELOAD", self.library()).env("WALRELAY_POWER_LOSS", self.notes());
+        }
         let port = self.port.to_string();
         let own = [
             ("port", port.as_str()),
@@ -109,6 +135,29 @@ impl Redis {
     /// SIGKILL: what was written to the file is kept by the kernel, what was not is gone.
     pub fn kill9(&mut self) {
         self.process.take().expect("a running server").kill();
+    }
+
+    /// SIGKILL, and its files are cut back to what it had brought to disk by fsync. Bytes lost.
+    pub fn power_loss(&mut self) -> u64 {
+        assert!(self.can_lose_power, "start it with start_with_power_loss");
+        self.kill9();
+        let notes = std::fs::read_to_string(self.notes()).unwrap_or_default();
+        let synced: HashMap<u64, u64> = notes
+            .lines()
+            .map(|line| line.split_once(' ').expect("inode and length"))
+            .map(|(inode, length)| (inode.parse().expect("inode"), length.parse().expect("length")))
+            .collect();
+        let files = std::fs::read_dir(self.home.path().join("appendonlydir")).expect("the AOF");
+        let mut lost = 0;
+        for file in files {
+            let file = File::options().write(true).open(file.expect("an entry").path());
+            let file = file.expect("a file of the AOF");
+            let now = file.metadata().expect("its length");
+            let kept = now.len().min(synced.get(&now.ino()).copied().unwrap_or_default());
+            lost += now.len() - kept;
+            file.set_len(kept).expect("a shorter file");
+        }
+        lost
     }
 
     /// SIGSTOP: it still accepts connections (the kernel does) and answers nothing.
@@ -167,6 +216,24 @@ impl Redis {
     fn log_file(&self) -> PathBuf {
         self.home.path().join("log")
     }
+
+    fn library(&self) -> PathBuf {
+        self.home.path().join("power_loss.so")
+    }
+
+    fn notes(&self) -> PathBuf {
+        self.home.path().join("synced")
+    }
+}
+
+/// Makes a library of one C file, with the compiler that Rust links with anyway.
+fn compile(source: &str, library: &Path) {
+    let file = library.with_extension("c");
+    std::fs::write(&file, source).expect("the library's source");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(library).arg(&file);
+    let done = cc.output().expect("cc");
+    assert!(done.status.success(), "cc: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A connection to that URL, if somebody answers PING there within reasonable time.

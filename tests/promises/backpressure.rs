@@ -64,6 +64,37 @@ async fn a_huge_logical_message_of_somebody_else_is_passed_over_in_flat_memory()
 }
 
 #[tokio::test]
+async fn a_crash_in_a_big_transaction_goes_on_from_its_middle_while_redis_is_slow() {
+    const ROWS: i64 = 300_000;
+    let world = World::with(&SHORT, &[]).await;
+    let wire = Proxy::start(world.redis.port());
+    // A third of it takes several times wal_sender_timeout.
+    wire.throttle(5_000_000);
+    let settings = world.settings.clone().with("redis_url", &world.redis.url_at(wire.port()));
+    let settings = settings.with("after_publish", "keep");
+    let mut relay = settings.start_ready().await;
+    let client = world.postgres.client().await;
+    insert_many(&client, 1, ROWS).await.unwrap();
+    let mut consumer = world.consumer();
+    consumer.until_len(1).await;
+    let pid = walsender(&client).await.expect("a walsender");
+    consumer.until_len(usize::try_from(ROWS / 3).unwrap()).await;
+    assert_eq!(walsender(&client).await, Some(pid), "a slow Redis is no reason to reconnect");
+    assert!(relay.peak_rss_kb() < RSS_MAX_KB, "peak: {} kB", relay.peak_rss_kb());
+    relay.kill9();
+    let before = i64::try_from(consumer.len().await.unwrap()).unwrap();
+    assert!(before < ROWS, "it was too fast to be killed");
+    let mut relay = settings.start_ready().await;
+    consumer.until_len(usize::try_from(ROWS / 2).unwrap()).await;
+    wire.mend();
+    world.assert_all_published().await;
+    let skipped = relay.status().await["events"]["duplicates"].as_i64().unwrap();
+    assert!(skipped >= before, "{before} were there, {skipped} were skipped");
+    assert!(relay.peak_rss_kb() < RSS_MAX_KB, "peak: {} kB", relay.peak_rss_kb());
+    relay.drain().await;
+}
+
+#[tokio::test]
 async fn redis_that_is_stalled_keeps_the_replication_connection_and_the_memory() {
     let world = World::with(&SHORT, &[]).await;
     let proxy = Proxy::start(world.redis.port());

@@ -76,7 +76,8 @@ async fn more_streams_than_are_remembered_keep_their_order_and_lose_nothing() {
     let mut relay = world.settings.clone().with("durability", "memory").start_ready().await;
     let query = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
                  SELECT 'Spread', gen_random_uuid(), jsonb_build_object('n', n),
-                     'stream-' || n % $1 FROM generate_series(1::int8, $1::int8 * 3) AS n ORDER BY n";
+                     'stream-' || n % $1
+                 FROM generate_series(1::int8, $1::int8 * 3) AS n ORDER BY n";
     client.execute(query, &[&STREAMS]).await.unwrap();
     world.until_marked().await;
     for number in (0..STREAMS).step_by(97) {

@@ -27,4 +27,5 @@ mod script;
 mod security;
 mod settle;
 mod setup;
+mod shutdown;
 mod slot;
