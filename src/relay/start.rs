@@ -152,7 +152,8 @@ impl Context {
         })
     }
 
-    /// A statement that waits for nobody has an answer in `connect_timeout`, or the server is frozen.
+    /// A statement that waits for nobody has an answer in `connect_timeout`, or the server is
+    /// frozen.
     async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let timeout = self.settings.connect_timeout;
         let silent = || Error::transient(format!("PostgreSQL gave no answer in {timeout:?}"));

@@ -3,7 +3,6 @@
 use super::plan::Fault;
 use super::relay::State;
 use super::world::World;
-use crate::lsn::Lsn;
 
 /// What Redis may say about one entry: an outage, and a refusal.
 const REFUSALS: [&str; 2] =
@@ -59,13 +58,10 @@ impl World {
                 self.postgres.promote(&mut self.ledger);
             }
             Fault::Empty => {
-                let confirmed = self.postgres.confirmed;
-                let safe = self.relays.iter().map(|relay| match relay {
-                    State::Waiting => Lsn::NONE,
-                    State::Streaming(session) => session.line.positions().published,
-                    State::Holding { confirmed, .. } => *confirmed,
-                });
-                self.ledger.lost_before = safe.fold(confirmed, Lsn::max);
+                // Redis had said of these that it has them: a human emptied it.
+                let there = self.ledger.end_of_entries();
+                let lost = self.ledger.lost_before.max(self.postgres.confirmed);
+                self.ledger.lost_before = lost.max(there);
                 self.redis.lose_everything(&mut self.ledger);
                 self.let_time_pass(50);
             }

@@ -104,6 +104,13 @@ impl Ledger {
         self.events[number].copies -= 1;
     }
 
+    /// Behind the last event that has an entry.
+    pub fn end_of_entries(&self) -> Lsn {
+        let there = self.events.iter().filter(|event| event.copies > 0);
+        let last = there.map(|event| event.position.commit_lsn.as_u64()).max();
+        last.map_or(Lsn::NONE, |last| Lsn::new(last + 1))
+    }
+
     /// At the end: every event that PostgreSQL remembers is in its stream.
     pub fn check_all_published(&self) -> Result<(), Broken> {
         for (number, event) in self.events.iter().enumerate() {
