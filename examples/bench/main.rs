@@ -17,6 +17,7 @@ mod harness;
 mod stage;
 
 mod latency;
+mod recovery;
 mod report;
 mod scene;
 mod throughput;
@@ -67,6 +68,9 @@ async fn bench() -> Result<(), Box<dyn Error>> {
         report.latency(&latency::measure(&mut scene, load, duration).await?);
     }
     report.legend();
+    let takeover = recovery::takeover(&mut scene).await?;
+    let redis_back = recovery::redis_back(&mut scene).await?;
+    report.recovery(&takeover, &redis_back);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::{Stdout, Write, stdout};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::figures::{human, percentile, thousands};
 use crate::latency::Measured;
@@ -121,6 +122,20 @@ impl Report {
             "  {rate:<20}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
             measured.before_ack
         ));
+    }
+
+    /// Sorted times.
+    pub fn recovery(&self, takeover: &[Duration], redis_back: &[Duration]) {
+        self.line("");
+        self.line("Until events flow again, median and worst");
+        self.line("");
+        for (name, times) in [
+            ("leader killed, to the standby's first entry", takeover),
+            ("Redis killed, from its first PONG to an entry", redis_back),
+        ] {
+            let [median, worst] = [500, 1_000].map(|permille| human(percentile(times, permille)));
+            self.line(&format!("  {name:<48}{median:>9}{worst:>10}"));
+        }
     }
 
     pub fn legend(&self) {
