@@ -171,7 +171,10 @@ impl Line {
                 "table {schema}.{name} was renamed to {}.{}",
                 relation.schema, relation.name
             ))
-            .hint("its events are not lost: name it back, or set outbox_table to the new name"));
+            .hint(
+                "set outbox_table to the new name, and its events since then are published; with \
+                 the old setting they are those of another table, and skipped",
+            ));
         }
         self.relations
             .insert(relation.oid, plan)

@@ -1,10 +1,12 @@
 //! The line: the loop that joins the wire, the decoder, the meaning and the delivery.
 //!
-//! `progress` (pure) is where positions move; `line` (pure) decides what goes into which batch and
-//! when;
-//! `settle` marks rows; `session` is the one `select!` that feeds them; `restart` brings the line
-//! up again whenever it ends. It must stay true that nothing in `progress` and `line` does I/O or
-//! reads a clock.
+//! What decides is pure: `progress` is where positions move, `line` and `streams` say what goes into
+//! which batch and when, `history` whether a checkpoint speaks of PostgreSQL's present history,
+//! `memory` and `silence` what is worth telling. What acts is the rest: `restart` brings the line up
+//! again whenever it ends, `start` and `preflight` get it going, `session` is its one `select!`,
+//! `landing` what Redis answers, `settle` marks rows, `hold` waits for Redis. `simulation` puts the
+//! deciding half between model servers and lets faults rain. It must stay true that nothing in
+//! the deciding half does I/O or reads a clock.
 
 mod backoff;
 mod flight;

@@ -330,3 +330,26 @@ async fn a_port_that_is_taken_is_told() {
     assert_refused(&world.settings, 1, &["http_port"]).await;
     relay.drain().await;
 }
+
+/// What was published before the refusal is settled, not only sent.
+#[tokio::test]
+async fn before_an_event_that_redis_refuses_everything_is_marked_and_confirmed() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    world.redis.run("SET taken x").await;
+    let mut relay = world.settings.start_ready().await;
+    insert_many(&client, 1, 100).await.unwrap();
+    let refused = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
+                   VALUES ('Refused', gen_random_uuid(), '{}', 'taken')";
+    run(&client, refused).await;
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(1), "{}", relay.output());
+    let left = world
+        .postgres
+        .text("SELECT string_agg(topic, ',') FROM identity.outbox WHERE NOT published");
+    assert_eq!(left.await, "taken");
+    assert!(relay.output().contains("row id=101"), "{}", relay.output());
+    world.redis.run("DEL taken").await;
+    let mut relay = world.settings.start_ready().await;
+    world.until_marked().await;
+    relay.drain().await;
+}

@@ -191,3 +191,27 @@ async fn a_required_column_that_is_dropped_stops_the_relay_with_its_name() {
     let done = world.settings.start();
     drop(done);
 }
+
+#[tokio::test]
+async fn an_outbox_that_is_renamed_stops_the_relay_and_loses_nothing() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    // With rows to mark it would stop at the first mark: the table is gone.
+    let keep = world.settings.clone().with("after_publish", "keep");
+    let mut relay = keep.start_ready().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.assert_all_published().await;
+    run(
+        &client,
+        "ALTER TABLE identity.outbox RENAME TO outbox_old;
+         INSERT INTO identity.outbox_old (event_type, aggregate_id, payload)
+         VALUES ('Late', gen_random_uuid(), '{}')",
+    )
+    .await;
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(1), "{}", relay.output());
+    assert!(relay.output().contains("renamed to identity.outbox_old"), "{}", relay.output());
+    let renamed = keep.with("outbox_table", "identity.outbox_old");
+    let mut relay = renamed.start_ready().await;
+    world.consumer().until_len(11).await;
+    relay.drain().await;
+}
