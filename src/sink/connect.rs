@@ -36,6 +36,9 @@ pub struct Facts {
     pub maxmemory_policy: Option<String>,
     /// Whether it can be asked to wait for its disk: Redis 7.2 and newer, and Valkey.
     pub has_waitaof: bool,
+    /// Whether WAITAOF can be believed: before Redis 8.0, and in Valkey, it may answer before the
+    /// disk when the last sync is less than a second ago (<https://github.com/redis/redis/pull/13793>).
+    pub is_waitaof_sound: bool,
     /// Replicas that are connected.
     pub replicas: Option<u32>,
 }
@@ -108,6 +111,7 @@ impl Sink {
             appendfsync: config.remove("appendfsync"),
             maxmemory_policy: owned("maxmemory_policy"),
             has_waitaof,
+            is_waitaof_sound: is_waitaof_sound(&lines),
             replicas: lines.get("connected_slaves").and_then(|count| count.parse().ok()),
         })
     }
@@ -130,6 +134,14 @@ pub(super) async fn connect(
         .get_multiplexed_async_connection_with_config(&config)
         .await
         .map_err(|error| connect_failure(&error))
+}
+
+/// By version, for nothing else tells. Valkey says which Redis it is compatible with, and which
+/// Valkey it is.
+fn is_waitaof_sound(info: &HashMap<&str, &str>) -> bool {
+    let major = info.get("redis_version").and_then(|version| version.split('.').next());
+    let is_new = major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 8);
+    is_new && !info.contains_key("valkey_version")
 }
 
 /// How long to wait for Redis.
@@ -184,4 +196,23 @@ pub fn check_url(url: &SecretString) -> Result<()> {
 #[must_use]
 pub fn label(url: &SecretString) -> String {
     connection_info(url).map_or_else(|_| "redis".to_owned(), |info| info.addr().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waitaof_is_believed_from_redis_8_on() {
+        let sound = |lines: &[(&'static str, &'static str)]| {
+            is_waitaof_sound(&lines.iter().copied().collect())
+        };
+        assert!(sound(&[("redis_version", "8.0.2")]));
+        assert!(sound(&[("redis_version", "10.1.0")]));
+        assert!(!sound(&[("redis_version", "7.4.2")]));
+        assert!(!sound(&[("redis_version", "7.2.4"), ("valkey_version", "8.0.1")]));
+        assert!(!sound(&[("redis_version", "8.0.0"), ("valkey_version", "9.0.0")]));
+        assert!(!sound(&[("redis_version", "unstable")]));
+        assert!(!sound(&[]));
+    }
 }

@@ -70,7 +70,7 @@ async fn redis_is_asked_for_its_disk_where_it_can_be_asked() {
     let client = world.postgres.client().await;
     let settings = world.settings.clone().with("redis_url", &redis.url());
     let mut relay = settings.start_ready().await;
-    assert_eq!(level(&relay).await, "fsync (WAITAOF)");
+    assert!(level(&relay).await.starts_with("fsync (WAITAOF"), "{}", level(&relay).await);
     insert_many(&client, 1, 1_000).await.unwrap();
     world.until_marked().await;
     redis.run("CONFIG SET appendfsync no").await;
