@@ -5,6 +5,8 @@
 -- sync_replication_slots = on.
 DO $walrelay$
 BEGIN
+    -- To wait for open transactions is to wait for their locks.
+    PERFORM pg_catalog.set_config('lock_timeout', '0', true);
     PERFORM pg_catalog.pg_advisory_xact_lock(1635018098);
     IF EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}) THEN
         RETURN;

@@ -55,7 +55,8 @@ async fn ask(client: &Client, slot: &str, pid: i32) -> Result<Walsender> {
         return Err(Error::transient(format!(
             "replication slot {slot:?} is held by {holder}, not by process {pid} that streams to \
              us: the two connections have reached different servers, or it was taken away"
-        )));
+        ))
+        .hint("a pooler or proxy between us and PostgreSQL may hide the process: go around it"));
     }
     let confirmed: Option<String> = row.get("confirmed_lsn");
     let wal_end: String = row.get("wal_end");

@@ -13,6 +13,7 @@ use super::streams::{Opening, StreamId};
 use crate::error::{Error, Result};
 use crate::lsn::Position;
 use crate::sink::{Checkpoint, Failure, Verdict, Written};
+use crate::telemetry::State;
 
 /// What came back from Redis.
 pub(super) enum Landed {
@@ -33,12 +34,13 @@ pub(super) struct Keys {
 }
 
 /// What to do once a checkpoint was tied to the server's history.
-#[derive(Clone, Copy)]
 pub(super) enum Then {
     /// The stream is open.
     Open(Opening),
-    /// What was sent before this came out is to be sent again.
-    Restart,
+    /// The same, from this lower position on, for this reason.
+    Lower(Opening, String),
+    /// What was sent before this came out, for this reason, is to be sent again.
+    Restart(String),
 }
 
 impl Session<'_> {
@@ -90,21 +92,17 @@ impl Session<'_> {
         let judgement = self.line.judge(checkpoint);
         let opening = self.line.opening(checkpoint, &judgement);
         let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.timeline);
-        let lowered = match judgement {
-            Judgement::Keep | Judgement::Meet if is_told => {
-                self.line.open(stream, opening);
-                return;
-            }
-            Judgement::Keep | Judgement::Meet => None,
-            Judgement::Lower { to, why } => {
-                self.tell_rewound(&keys.stream, &why);
-                self.memory.reached(&keys.stream, to);
-                Some(to)
-            }
-        };
         // Before the first batch: a position of this timeline under the name of another would be
         // taken for one of a history that is gone.
-        self.anchor(stream, keys, (epoch, lowered), Then::Open(opening));
+        match judgement {
+            Judgement::Keep | Judgement::Meet if is_told => self.line.open(stream, opening),
+            Judgement::Keep | Judgement::Meet => {
+                self.anchor(stream, keys, (epoch, None), Then::Open(opening));
+            }
+            Judgement::Lower { to, why } => {
+                self.anchor(stream, keys, (epoch, Some(to)), Then::Lower(opening, why));
+            }
+        }
     }
 
     /// Ties a checkpoint to the history that this line sees, once PostgreSQL has said again that
@@ -131,14 +129,19 @@ impl Session<'_> {
 
     fn anchored(&mut self, stream: StreamId, then: Then) -> Result<Option<Failure>> {
         match then {
-            Then::Open(opening) => {
+            Then::Open(opening) => self.line.open(stream, opening),
+            Then::Lower(opening, why) => {
+                self.tell_rewound(stream, opening.follows, &why);
                 self.line.open(stream, opening);
-                Ok(None)
             }
-            Then::Restart => Err(Error::transient(
-                "PostgreSQL's history was rewound: sending again what its slot has",
-            )),
+            Then::Restart(why) => {
+                self.tell_rewound(stream, Position::START, &why);
+                return Err(Error::transient(
+                    "PostgreSQL's history was rewound: sending again what its slot has",
+                ));
+            }
         }
+        Ok(None)
     }
 
     fn published(&mut self, flight: Flight, written: &Written) -> Result<Option<Failure>> {
@@ -181,9 +184,8 @@ impl Session<'_> {
     pub(super) fn rewind(&mut self, stream: StreamId, epoch: u64, why: &str) {
         let name = self.line.name(stream).to_owned();
         let keys = Keys { checkpoint: self.line.checkpoint_key(&name), stream: name };
-        self.tell_rewound(&keys.stream, why);
-        self.memory.reached(&keys.stream, Position::START);
-        self.anchor(stream, keys, (epoch, Some(Position::START)), Then::Restart);
+        let then = Then::Restart(why.to_owned());
+        self.anchor(stream, keys, (epoch, Some(Position::START)), then);
     }
 
     /// Takes nothing more in; what came before is settled, then this error ends the line.
@@ -195,10 +197,16 @@ impl Session<'_> {
             Intake::Draining(deadline) => Some(deadline),
             Intake::Open | Intake::Broken(..) => None,
         };
+        tracing::error!(%error, "stopping: what came before this is settled first");
+        self.status.failed(&error);
+        self.status.enter(State::Draining);
         self.intake = Intake::Broken(error, deadline);
     }
 
-    fn tell_rewound(&self, stream: &str, why: &str) {
+    /// Told once it is so: only whoever holds the slot may judge.
+    fn tell_rewound(&mut self, stream: StreamId, lowered: Position, why: &str) {
+        let stream = self.line.name(stream);
+        self.memory.reached(stream, lowered);
         self.status.metrics.history_rewinds.inc();
         let what = format!("PostgreSQL's history was rewound: {why}");
         self.status.failed(&Error::transient(what));

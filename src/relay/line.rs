@@ -295,7 +295,14 @@ impl Line {
     #[must_use]
     pub fn judge(&self, checkpoint: &Checkpoint) -> Judgement {
         // What a stream that was forgotten got in this very line proves nothing about history.
-        if self.streams.has_forgotten() { Judgement::Keep } else { self.history.judge(checkpoint) }
+        // It is on this line's timeline, whatever else it is.
+        let timeline = self.history.timeline;
+        let may_be_ours = checkpoint.timeline.is_none_or(|written| written == timeline);
+        if self.streams.has_forgotten() && may_be_ours {
+            Judgement::Keep
+        } else {
+            self.history.judge(checkpoint)
+        }
     }
 
     /// How a stream is to be opened by that judgement.
@@ -339,8 +346,8 @@ impl Line {
         }
         self.in_flight -= 1;
         self.in_flight_bytes -= flight.bytes;
-        let reached = written.refusal.is_none().then_some(flight.last_position);
-        self.streams.landed(flight.stream, reached);
+        // A refusal says as much: the script adds only behind the event that had to be met.
+        self.streams.landed(flight.stream, Some(flight.last_position));
         let refused = written.refusal.as_ref().map(|refusal| {
             let id = flight.rows.ids.get(there).map_or_else(String::new, i64::to_string);
             let stream = self.streams.name(flight.stream);

@@ -63,13 +63,16 @@ pub(super) struct Claim {
     target: Target,
     slot: String,
     pid: i32,
+    timeout: Duration,
 }
 
 impl Claim {
     /// Asks PostgreSQL, on a connection of its own.
     pub async fn prove(&self) -> Result<()> {
         let client = self.target.sql().await?;
-        postgres::holds_slot(&client, &self.slot, self.pid).await
+        let asking = postgres::holds_slot(&client, &self.slot, self.pid);
+        let silent = |_| Err(Error::transient("PostgreSQL does not say who holds the slot"));
+        tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(silent)
     }
 }
 
@@ -140,6 +143,7 @@ impl Context {
                 target: self.target.clone(),
                 slot: settings.slot_name.clone(),
                 pid: replication.pid(),
+                timeout: settings.connect_timeout,
             },
             replication,
             probe_key: checkpoint,

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use secrecy::SecretString;
-use tokio::time::Instant;
 
 use super::connect::{Facts, Timeouts, connect};
 use super::failure::{Failure, Verdict};
@@ -21,8 +20,10 @@ use crate::error::{Error, Result};
 /// can lose:
 /// <https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/#how-durable-is-the-append-only-file>.
 const EVERYSEC_WORST: Duration = Duration::from_secs(2);
-/// One wait on the server; shorter than any reply timeout, so that a silent server is noticed.
-const ROUND_MAX: Duration = Duration::from_secs(1);
+/// One wait on the server. Long, because each round writes anew: what is written during a sync is
+/// covered by the next one, and a round must outlast both. That a server is silent is noticed by
+/// the publishing connection.
+const ROUND: Duration = Duration::from_secs(30);
 /// A wait that is worth a line in the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -120,7 +121,6 @@ pub struct Gate {
     connection: MultiplexedConnection,
     barrier: Barrier,
     key: String,
-    round: Duration,
 }
 
 impl Gate {
@@ -131,34 +131,38 @@ impl Gate {
         barrier: Barrier,
         key: String,
     ) -> Result<Self, Failure> {
+        let timeouts = Timeouts { reply: ROUND + timeouts.reply, ..timeouts };
         let connection = connect(url, timeouts).await?;
-        Ok(Self { connection, barrier, key, round: ROUND_MAX.min(timeouts.reply / 4) })
+        Ok(Self { connection, barrier, key })
     }
 
     /// Returns once everything that the server answered before this call is safe.
     pub async fn pass(mut self) -> Result<(), Failure> {
-        let mut patience = Some(Instant::now() + PATIENCE);
-        loop {
-            let lacks = self.ask().await?;
-            let Some(lacks) = lacks else { return Ok(()) };
-            if patience.is_some_and(|until| Instant::now() > until) {
-                patience = None;
-                tracing::warn!(
-                    lacks,
-                    "entries are not safe yet: nothing is confirmed until they are"
-                );
-            }
+        let Barrier { fsync, replicas } = self.barrier;
+        let mut rounds = std::pin::pin!(async {
+            while !self.ask().await? {}
+            Ok(())
+        });
+        if let Ok(passed) = tokio::time::timeout(PATIENCE, &mut rounds).await {
+            return passed;
         }
+        tracing::warn!(
+            fsync,
+            replicas,
+            "entries are not safe yet: nothing is confirmed until the append-only file is synced, \
+             or so many replicas have them"
+        );
+        rounds.await
     }
 
-    /// One round: what is lacking still, or nothing.
+    /// One round: whether all is safe.
     ///
     /// WAIT and WAITAOF speak of what their own connection wrote, hence the key; the replication
     /// stream and the append-only file are sequential, so what came before it is safe with it
     /// (<https://valkey.io/commands/waitaof/>).
-    async fn ask(&mut self) -> Result<Option<String>, Failure> {
+    async fn ask(&mut self) -> Result<bool, Failure> {
         let Barrier { fsync, replicas } = self.barrier;
-        let round = u64::try_from(self.round.as_millis()).unwrap_or(u64::MAX);
+        let round = u64::try_from(ROUND.as_millis()).unwrap_or(u64::MAX);
         let mut pipe = redis::pipe();
         pipe.cmd("SET").arg(&self.key).arg(1).ignore();
         if fsync {
@@ -173,9 +177,7 @@ impl Gate {
         if fsync {
             match values.next() {
                 Some(redis::Value::Array(counts)) => match counts.first() {
-                    Some(redis::Value::Int(0)) => {
-                        return Ok(Some("the append-only file is not synced".to_owned()));
-                    }
+                    Some(redis::Value::Int(0)) => return Ok(false),
                     Some(redis::Value::Int(_)) => {}
                     _ => return Err(nonsense()),
                 },
@@ -184,14 +186,12 @@ impl Gate {
         }
         if replicas > 0 {
             match values.next() {
-                Some(redis::Value::Int(count)) if count < i64::from(replicas) => {
-                    return Ok(Some(format!("{count} of {replicas} replicas have them")));
-                }
+                Some(redis::Value::Int(count)) if count < i64::from(replicas) => return Ok(false),
                 Some(redis::Value::Int(_)) => {}
                 _ => return Err(nonsense()),
             }
         }
-        Ok(None)
+        Ok(true)
     }
 }
 

@@ -52,7 +52,7 @@ impl Failure {
     #[must_use]
     pub fn of(error: &RedisError) -> Self {
         let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
-        match error.code() {
+        match error.code().map(|code| code_inside(&text).unwrap_or(code)) {
             Some("ERR") if is_for_good(&text) => {
                 Self { verdict: Verdict::Definite, code: "ERR".to_owned(), text }
             }
@@ -94,6 +94,14 @@ impl Failure {
             },
         }
     }
+}
+
+/// Before Redis 7.0 an error that a script met is told inside another: `ERR Error running script
+/// (...): -READONLY You can't write`.
+fn code_inside(text: &str) -> Option<&'static str> {
+    ["OOM", "READONLY", "MISCONF", "NOREPLICAS"]
+        .into_iter()
+        .find(|code| text.contains(&format!("-{code} ")))
 }
 
 /// Errors without a code of their own that no waiting ends: our script fails, or the server does
@@ -157,6 +165,14 @@ mod tests {
         assert_eq!(verdict("NOSCRIPT"), Verdict::Restart);
         assert_eq!(verdict("FENCED"), Verdict::Fenced);
         assert_eq!(verdict("NOPERM"), Verdict::Definite);
+    }
+
+    #[test]
+    fn an_outage_that_a_script_met_is_an_outage() {
+        let old = "Error running script (call to f_1): @user_script:24: @user_script: 24: \
+                   -READONLY You can't write against a read only replica.";
+        assert_eq!(code_inside(old), Some("READONLY"));
+        assert_eq!(code_inside("Error running script: attempt to index a nil value"), None);
     }
 
     #[test]

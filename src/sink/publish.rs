@@ -104,10 +104,10 @@ impl Sink {
         Written::read(self.send(&command).await?)
     }
 
-    /// Whether something was ever published under this checkpoint.
+    /// Whether a line ever came up on this checkpoint.
     pub async fn has_checkpoint(&self, checkpoint_key: &str) -> Result<bool, Failure> {
         let mut command = redis::cmd("HMGET");
-        command.arg(checkpoint_key).arg("position");
+        command.arg(checkpoint_key).arg("epoch");
         let values: Vec<Option<String>> =
             command.query_async(&mut self.connection()).await.map_err(|e| Failure::of(&e))?;
         Ok(values.iter().any(Option::is_some))

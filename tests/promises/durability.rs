@@ -96,7 +96,7 @@ async fn replicas_that_are_asked_for_are_waited_for() {
     insert_many(&client, 1, 500).await.unwrap();
     world.consumer().until_len(500).await;
     wait::until("the relay says what is lacking", PATIENCE, async || {
-        relay.output().contains("0 of 1 replicas").then_some(())
+        relay.output().contains("not safe yet").then_some(())
     })
     .await;
     assert_eq!(count(&client, UNMARKED).await, 500, "no replica has it, and yet it is marked");
