@@ -150,3 +150,32 @@ async fn a_redis_that_comes_back_empty_is_told_and_gets_what_the_slot_still_has(
 fn slow_to_confirm(settings: &Settings) -> Settings {
     settings.clone().with("feedback_interval", "20s")
 }
+
+/// The replica that takes over lacks the end of the stream: nothing of that was confirmed.
+#[tokio::test]
+async fn a_replica_that_lagged_and_took_over_gets_what_it_lacks() {
+    let mut world = World::new().await;
+    let client = world.postgres.client().await;
+    let primary = format!("127.0.0.1 {}", world.redis.port());
+    let mut replica = Redis::start_with(&[("replicaof", &primary)]).await;
+    let settings = world.settings.clone().with("durability", "replica:1");
+    let mut relay = settings.start_ready().await;
+    insert_many(&client, 1, 500).await.unwrap();
+    world.until_marked().await;
+    world.until_confirmed().await;
+    replica.stop().await;
+    insert_many(&client, 501, 1_000).await.unwrap();
+    world.consumer().until_len(1_000).await;
+    relay.kill9();
+    world.redis.kill9();
+    replica.set("replicaof", "no one");
+    replica.restart().await;
+    let after = settings.with("redis_url", &replica.url()).with("durability", "fsync");
+    let mut relay = after.start_ready().await;
+    let mut consumer = crate::harness::consumer::Consumer::new(&replica.url(), STREAM);
+    consumer.until_len(1_000).await;
+    let ledger = crate::harness::ledger::Ledger::of_one_writer(&client).await;
+    ledger.assert_exactly_once(&consumer.read_all().await);
+    world.until_marked().await;
+    relay.drain().await;
+}
