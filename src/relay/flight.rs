@@ -1,4 +1,5 @@
-//! A batch between being sent and being settled: what must be remembered of it.
+//! What the line wants sent, and a batch between being sent and being settled: what must be
+//! remembered of it.
 //!
 //! In: events as they are added to a batch. Out: [`Flight`] while Redis has not answered, then
 //! [`Settling`] until it is safe and its rows are marked. No payload is kept: an answered batch
@@ -7,6 +8,35 @@
 use super::progress::{Pending, Published};
 use super::streams::StreamId;
 use crate::lsn::Position;
+use crate::sink::Sealed;
+
+/// What the line wants done.
+pub enum Action {
+    /// Take a stream over and tell its checkpoint with `Line::open`.
+    Open {
+        /// Which.
+        stream: StreamId,
+        /// Its name.
+        name: String,
+        /// Its checkpoint's key.
+        checkpoint_key: String,
+    },
+    /// The last event of a stream is not in PostgreSQL's history: lower its checkpoint to the
+    /// start, then restart.
+    Rewind {
+        /// Which; nothing more is written to it.
+        stream: StreamId,
+        /// The epoch it was open under.
+        epoch: u64,
+    },
+    /// Publish a batch and tell the outcome with `Line::published`.
+    Publish {
+        /// What to remember of it.
+        flight: Flight,
+        /// The call.
+        batch: Sealed,
+    },
+}
 
 /// A batch in flight: what is needed once it is answered.
 #[derive(Debug)]

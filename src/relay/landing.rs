@@ -91,7 +91,7 @@ impl Session<'_> {
         self.memory.reached(&keys.stream, position);
         let judgement = self.line.judge(checkpoint);
         let opening = self.line.opening(checkpoint, &judgement);
-        let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.timeline);
+        let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.line.timeline());
         // Before the first batch: a position of this timeline under the name of another would be
         // taken for one of a history that is gone.
         match judgement {
@@ -116,7 +116,7 @@ impl Session<'_> {
         (epoch, position): (u64, Option<Position>),
         then: Then,
     ) {
-        let (sink, timeline, claim) = (self.sink.clone(), self.timeline, self.claim.clone());
+        let (sink, timeline, claim) = (self.sink.clone(), self.line.timeline(), self.claim.clone());
         self.flights.push(Box::pin(async move {
             if let Err(error) = claim.prove().await {
                 return Landed::Dispossessed(error);

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::flight::{Flight, Settling};
+use super::flight::{Action, Flight, Settling};
 use super::history::{History, Judgement};
 use super::progress::{Positions, Progress, Published};
 use super::streams::{Opening, StreamId, Streams};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Defaults, Envelope, Plan, Row, Unfit};
 use crate::pgoutput::{self, Insert, Message, Relation, RelationCache};
-use crate::sink::{Checkpoint, EntryWriter, Failure, Sealed, Written, checkpoint_key};
+use crate::sink::{Checkpoint, EntryWriter, Failure, Written, checkpoint_key};
 
 /// Batches in flight over all streams: below the Redis client's own queue of 50, so that sending
 /// one never waits.
@@ -53,34 +53,6 @@ pub struct Limits {
     pub maxlen: u64,
     /// The hash of the publish script.
     pub publish_sha: Arc<str>,
-}
-
-/// What the line wants done.
-pub enum Action {
-    /// Take a stream over and tell its checkpoint with [`Line::opened`].
-    Open {
-        /// Which.
-        stream: StreamId,
-        /// Its name.
-        name: String,
-        /// Its checkpoint's key.
-        checkpoint_key: String,
-    },
-    /// The last event of a stream is not in PostgreSQL's history: lower its checkpoint to the
-    /// start, then restart.
-    Rewind {
-        /// Which; nothing more is written to it.
-        stream: StreamId,
-        /// The epoch it was open under.
-        epoch: u64,
-    },
-    /// Publish a batch and tell the outcome with [`Line::published`].
-    Publish {
-        /// What to remember of it.
-        flight: Flight,
-        /// The call.
-        batch: Sealed,
-    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -289,6 +261,12 @@ impl Line {
             && self.streams.batches_behind() < WAITING_BATCHES_MAX
             && self.streams.waiting_bytes()
                 < self.limits.batches_in_flight * self.limits.batch_bytes
+    }
+
+    /// The server's timeline, for the checkpoints.
+    #[must_use]
+    pub fn timeline(&self) -> u32 {
+        self.history.timeline
     }
 
     /// What the checkpoint of a stream that was taken over is worth.

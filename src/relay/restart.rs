@@ -133,7 +133,7 @@ fn announce(context: &Context, start: &Start, is_first: bool) {
     let confirmed = start.line.positions().confirmed;
     if is_first {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), mode = "wal", "walrelay");
-        tracing::info!(server = endpoints.postgres, timeline = start.timeline, "source");
+        tracing::info!(server = endpoints.postgres, timeline = start.line.timeline(), "source");
         tracing::info!(server = endpoints.redis, "sink");
         tracing::info!(
             slot = endpoints.slot,

@@ -15,9 +15,10 @@ use futures_util::poll;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, Sleep};
 
+use super::flight::Action;
 use super::hold::Held;
 use super::landing::{Keys, Landed};
-use super::line::{Action, Line};
+use super::line::Line;
 use super::memory::Memory;
 use super::settle::{Job, Marked, Marker, Settler};
 use super::silence::{Change, Silence};
@@ -76,7 +77,6 @@ pub(super) struct Session<'a> {
     pub(super) intake: Intake,
     pub(super) status: Arc<Status>,
     pub(super) memory: &'a mut Memory,
-    pub(super) timeline: u32,
     pub(super) claim: Claim,
     feedback_interval: Duration,
     probe_key: String,
@@ -107,7 +107,6 @@ impl<'a> Session<'a> {
             intake: Intake::Open,
             status,
             memory,
-            timeline: start.timeline,
             claim: start.claim,
             feedback_interval: start.feedback_interval,
             probe_key: start.probe_key,
@@ -204,7 +203,7 @@ impl<'a> Session<'a> {
     async fn send_out(&mut self, flush: bool) -> Result<Option<Failure>> {
         while let Some(action) = self.line.next_action(flush) {
             let sink = self.sink.clone();
-            let timeline = self.timeline;
+            let timeline = self.line.timeline();
             let mut call: BoxFuture<'static, Landed> = match action {
                 Action::Open { stream, name, checkpoint_key } => Box::pin(async move {
                     let opened = sink.open(&name, &checkpoint_key, timeline).await;

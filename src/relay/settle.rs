@@ -135,17 +135,12 @@ impl Settler {
     }
 }
 
-/// What marking needs, prepared once.
-pub struct Statements {
-    after_publish: AfterPublish,
-    mark: Option<Statement>,
-    visible: Statement,
-}
-
 /// The SQL side: marks rows, in a session of its own.
 pub struct Marker {
     client: Client,
-    statements: Statements,
+    after_publish: AfterPublish,
+    mark: Option<Statement>,
+    visible: Statement,
 }
 
 /// What a mark did.
@@ -158,12 +153,8 @@ pub struct Marked {
 }
 
 impl Marker {
-    /// Prepares the statements in the session of `client`.
-    pub async fn prepare(
-        client: &Client,
-        table: &TableName,
-        after: AfterPublish,
-    ) -> Result<Statements> {
+    /// Takes over the client and prepares the statements in its session.
+    pub async fn new(client: Client, table: &TableName, after: AfterPublish) -> Result<Self> {
         let doing = format!("cannot prepare marking rows of {}.{}", table.schema, table.name);
         let failed = |error| from_sql(&doing, error);
         let quoted = quote::qualified(&table.schema, &table.name);
@@ -180,18 +171,18 @@ impl Marker {
             None => None,
         };
         let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;
-        Ok(Statements { after_publish: after, mark, visible })
+        Ok(Self { client, after_publish: after, mark, visible })
     }
 
-    /// Takes over the client that the statements were prepared with.
+    /// The session, while no mark is under way.
     #[must_use]
-    pub fn new(client: Client, statements: Statements) -> Self {
-        Self { client, statements }
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Marks `rows`. Returns when each bears the mark or is gone for good.
     pub async fn mark(&self, rows: &Rows) -> Result<Marked> {
-        let Some(mark) = &self.statements.mark else { return Ok(Marked::default()) };
+        let Some(mark) = &self.mark else { return Ok(Marked::default()) };
         let asked = u64::try_from(rows.ids.len()).unwrap_or(u64::MAX);
         let touched = self.execute(mark, &rows.ids).await?;
         if touched >= asked {
@@ -202,7 +193,7 @@ impl Marker {
         self.wait_until_visible(&rows.transactions).await?;
         let again = self.execute(mark, &rows.ids).await?;
         // A mark that is repeated touches all rows there are; a delete only those it missed before.
-        let rows = match self.statements.after_publish {
+        let rows = match self.after_publish {
             AfterPublish::Delete => touched + again,
             AfterPublish::Mark | AfterPublish::Keep => again,
         };
@@ -233,9 +224,9 @@ impl Marker {
         let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
         let mut patience = Some(Instant::now() + VISIBLE_PATIENCE);
         loop {
-            let row = self.client.query_one(&self.statements.visible, &[&ids]).await.map_err(
-                |error| from_sql("cannot ask whether published rows are visible", error),
-            )?;
+            let row = self.client.query_one(&self.visible, &[&ids]).await.map_err(|error| {
+                from_sql("cannot ask whether published rows are visible", error)
+            })?;
             if row.get("visible") {
                 return Ok(());
             }

@@ -45,8 +45,6 @@ pub(super) struct Start {
     pub gate: Option<Gate>,
     pub settler: Settler,
     pub marker: Marker,
-    /// The server's timeline, for the checkpoints.
-    pub timeline: u32,
     /// That the slot is ours.
     pub claim: Claim,
     /// How often the server is told where we stand.
@@ -71,8 +69,7 @@ impl Claim {
     pub async fn prove(&self) -> Result<()> {
         let client = self.target.sql().await?;
         let asking = postgres::holds_slot(&client, &self.slot, self.pid);
-        let silent = |_| Err(Error::transient("PostgreSQL does not say who holds the slot"));
-        tokio::time::timeout(self.timeout, asking).await.unwrap_or_else(silent)
+        in_time(self.timeout, asking).await
     }
 }
 
@@ -108,13 +105,13 @@ impl Context {
         let standing = replication.identify().await?;
         let (source, checkpoint) = self.checkpoint(&standing);
         let forks = forks(&mut replication, standing.timeline).await;
-        let marker = Marker::prepare(&client, &settings.outbox_table, settings.after_publish);
-        let statements = self.in_time(marker).await?;
+        let marker = Marker::new(client, &settings.outbox_table, settings.after_publish);
+        let marker = self.in_time(marker).await?;
         replication
             .start(&settings.slot_name, &settings.publication_name, facts.has_messages)
             .await?;
         // Only now is the slot ours, and what it says of itself cannot change behind our back.
-        let walsender = postgres::walsender(&client, &settings.slot_name, &mut replication);
+        let walsender = postgres::walsender(marker.client(), &settings.slot_name, &mut replication);
         let walsender = self.in_time(walsender).await?;
         refuse_synchronous(walsender.sync_state.as_deref())?;
         let history = History {
@@ -150,18 +147,13 @@ impl Context {
             sink,
             gate,
             settler: Settler::new(durable, settings.after_publish, Instant::now()),
-            marker: Marker::new(client, statements),
-            timeline: standing.timeline,
+            marker,
             feedback_interval,
         })
     }
 
-    /// A statement that waits for nobody has an answer in `connect_timeout`, or the server is
-    /// frozen.
     async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
-        let timeout = self.settings.connect_timeout;
-        let silent = || Error::transient(format!("PostgreSQL gave no answer in {timeout:?}"));
-        tokio::time::timeout(timeout, statement).await.unwrap_or_else(|_| Err(silent()))
+        in_time(self.settings.connect_timeout, statement).await
     }
 
     /// A session that is set up and checked.
@@ -239,7 +231,7 @@ impl Context {
             self.status.enter(State::Standby);
             let holder = slot.active_application.as_deref().unwrap_or("unknown");
             if holder == self.target.application_name() {
-                self.end_own(client, pid, began.elapsed()).await?;
+                self.in_time(self.end_own(client, pid, began.elapsed())).await?;
             } else if !std::mem::replace(&mut is_said, true) {
                 tracing::info!(
                     slot = name,
@@ -320,6 +312,12 @@ impl Context {
         tell_hazards(&facts, durable);
         Ok((sink, facts, durable))
     }
+}
+
+/// A statement that waits for nobody has an answer in time, or the server is frozen.
+async fn in_time<T>(timeout: Duration, statement: impl Future<Output = Result<T>>) -> Result<T> {
+    let silent = |_| Err(Error::transient(format!("PostgreSQL gave no answer in {timeout:?}")));
+    tokio::time::timeout(timeout, statement).await.unwrap_or_else(silent)
 }
 
 /// Where each earlier timeline was left. A server that cannot tell (its history file is gone) is

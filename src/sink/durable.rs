@@ -1,9 +1,8 @@
 //! When an entry is safe after Redis answered, and how to wait for it.
 //!
 //! In: what is asked for (`durability`) and what the server is ([`Facts`]). Out: [`Durable`], and
-//! the
-//! [`Gate`] through which receipts pass. It must stay true that the gate has a connection of its
-//! own: publishing never waits for a disk, and that a pass covers everything that was answered
+//! the [`Gate`] through which receipts pass. It must stay true that the gate has a connection of
+//! its own: publishing never waits for a disk, and that a pass covers everything that was answered
 //! before it was asked for.
 
 use std::time::Duration;
@@ -12,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use secrecy::SecretString;
 
 use super::connect::{Facts, Timeouts, connect};
-use super::failure::{Failure, Verdict};
+use super::failure::Failure;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 
@@ -196,11 +195,7 @@ impl Gate {
 }
 
 fn nonsense() -> Failure {
-    Failure {
-        verdict: Verdict::Restart,
-        code: "REPLY".to_owned(),
-        text: "WAIT or WAITAOF answered something else than counts".to_owned(),
-    }
+    Failure::nonsense("WAIT or WAITAOF answered something else than counts")
 }
 
 #[cfg(test)]

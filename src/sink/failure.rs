@@ -67,6 +67,12 @@ impl Failure {
         }
     }
 
+    /// Of an answer that is none: the state the line is built on is not what it was taken for.
+    pub(super) fn nonsense(text: &str) -> Self {
+        let text = text.to_owned();
+        Self { verdict: Verdict::Restart, code: "REPLY".to_owned(), text }
+    }
+
     /// Of one XADD inside the script, by the text of its error.
     #[must_use]
     pub fn of_entry(reply: &str) -> Self {

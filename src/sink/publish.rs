@@ -29,11 +29,8 @@ pub struct Written {
 impl Written {
     /// Reads the script's reply.
     pub(crate) fn read(reply: Value) -> Result<Self, Failure> {
-        let nonsense = || Failure {
-            verdict: Verdict::Restart,
-            code: "REPLY".to_owned(),
-            text: "the publish script answered something else than it should".to_owned(),
-        };
+        let nonsense =
+            || Failure::nonsense("the publish script answered something else than it should");
         let reply = reply.extract_error().map_err(|error| Failure::of(&error))?;
         let Value::Array(values) = reply else { return Err(nonsense()) };
         let mut values = values.into_iter();
