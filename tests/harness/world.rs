@@ -63,6 +63,14 @@ impl World {
         ledger.assert_exactly_once(&entries);
     }
 
+    /// A relay with these settings starts, publishes a row, and drains.
+    pub async fn assert_relays(&self, settings: &Settings) {
+        let mut relay = settings.start_ready().await;
+        insert(&self.postgres.client().await, 1).await.expect("an INSERT");
+        self.assert_all_published().await;
+        relay.drain().await;
+    }
+
     /// Awaits that no row is left to mark.
     pub async fn until_marked(&self) {
         let client = self.postgres.client().await;

@@ -8,7 +8,7 @@ use walrelay::error::Class;
 use walrelay::postgres::{self, Replication, Target};
 
 use crate::harness::postgres::{PASSWORD, Postgres, Stop};
-use crate::harness::relay::{Relay, Settings};
+use crate::harness::relay::Relay;
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{SLOT, World, insert};
 
@@ -35,13 +35,6 @@ fn url_of(hosts: &str, query: &str) -> String {
 
 async fn until_says(relay: &Relay, words: &str) {
     wait::until(words, PATIENCE, async || relay.output().contains(words).then_some(())).await;
-}
-
-async fn assert_relays(world: &World, settings: &Settings) {
-    let mut relay = settings.start_ready().await;
-    insert(&world.postgres.client().await, 1).await.unwrap();
-    world.assert_all_published().await;
-    relay.drain().await;
 }
 
 #[tokio::test]
@@ -108,7 +101,7 @@ async fn of_several_hosts_the_primary_is_found() {
     let url = url_of(&format!("127.0.0.1:{},{primary}", other.port()), "");
     let stream = replication(&target(&url)).await;
     assert_eq!(stream.label(), format!("{primary}/postgres"));
-    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+    world.assert_relays(&world.settings.clone().with("database_url", &url)).await;
 }
 
 #[tokio::test]
@@ -117,7 +110,7 @@ async fn a_first_host_that_accepts_and_never_answers_is_passed_over() {
     let silent = std::net::TcpListener::bind(("127.0.0.1", wait::free_port())).unwrap();
     let hosts = format!("{},127.0.0.1:{}", silent.local_addr().unwrap(), world.postgres.port());
     let settings = world.settings.clone().with("connect_timeout", "1s");
-    assert_relays(&world, &settings.with("database_url", &url_of(&hosts, ""))).await;
+    world.assert_relays(&settings.with("database_url", &url_of(&hosts, ""))).await;
 }
 
 #[tokio::test]
@@ -125,7 +118,7 @@ async fn both_connections_go_where_hostaddr_says() {
     let world = World::new().await;
     let nowhere = format!("no-such-host.invalid:{}", world.postgres.port());
     let url = url_of(&nowhere, "?hostaddr=127.0.0.1");
-    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+    world.assert_relays(&world.settings.clone().with("database_url", &url)).await;
 }
 
 #[tokio::test]

@@ -27,27 +27,31 @@ async fn until_published(world: &World, from: i64, to: i64) {
     .await;
 }
 
-#[tokio::test]
-async fn after_a_restored_copy_everything_new_is_published() {
+/// The rows up to `kept` are relayed, a copy is made, those up to `lost` are relayed as well, and
+/// the copy is put back: to PostgreSQL the latter never were.
+async fn restored(kept: i64, lost: i64) -> World {
     let mut world = World::new().await;
-    let client = world.postgres.client().await;
     let mut relay = world.settings.start_ready().await;
-    insert_many(&client, 1, 100).await.unwrap();
+    insert_many(&world.postgres.client().await, 1, kept).await.unwrap();
     world.until_marked().await;
     relay.drain().await;
     world.postgres.stop(Stop::Fast).await;
     world.postgres.back_up();
     world.postgres.restart().await;
 
-    // This part of history is lost: rows 101 to 400.
     let mut relay = world.settings.start_ready().await;
-    insert_many(&world.postgres.client().await, 101, 400).await.unwrap();
-    world.consumer().until_len(400).await;
+    insert_many(&world.postgres.client().await, kept + 1, lost).await.unwrap();
+    world.consumer().until_len(usize::try_from(lost).unwrap()).await;
     relay.drain().await;
     world.postgres.stop(Stop::Fast).await;
     world.postgres.put_back();
     world.postgres.restart().await;
+    world
+}
 
+#[tokio::test]
+async fn after_a_restored_copy_everything_new_is_published() {
+    let world = restored(100, 400).await;
     let client = world.postgres.client().await;
     insert_many(&client, 1_001, 1_010).await.unwrap();
     let mut relay = world.settings.start_ready().await;
@@ -62,22 +66,7 @@ async fn after_a_restored_copy_everything_new_is_published() {
 /// event at that position shows that history was rewound.
 #[tokio::test]
 async fn a_restored_copy_is_noticed_also_when_its_wal_is_longer_by_now() {
-    let mut world = World::new().await;
-    let mut relay = world.settings.start_ready().await;
-    insert_many(&world.postgres.client().await, 1, 10).await.unwrap();
-    world.until_marked().await;
-    relay.drain().await;
-    world.postgres.stop(Stop::Fast).await;
-    world.postgres.back_up();
-    world.postgres.restart().await;
-    let mut relay = world.settings.start_ready().await;
-    insert_many(&world.postgres.client().await, 11, 40).await.unwrap();
-    world.consumer().until_len(40).await;
-    relay.drain().await;
-    world.postgres.stop(Stop::Fast).await;
-    world.postgres.put_back();
-    world.postgres.restart().await;
-
+    let world = restored(10, 40).await;
     let client = world.postgres.client().await;
     for n in 0..200 {
         insert_many(&client, 1_001 + n * 5, 1_005 + n * 5).await.unwrap();

@@ -60,13 +60,6 @@ async fn tls_world(certificates: &Certificates) -> World {
     World::with(&tls, &[]).await
 }
 
-async fn assert_relays(world: &World, settings: &Settings) {
-    let mut relay = settings.start_ready().await;
-    insert(&world.postgres.client().await, 1).await.unwrap();
-    world.assert_all_published().await;
-    relay.drain().await;
-}
-
 #[tokio::test]
 async fn both_connections_to_postgres_are_encrypted_and_checked_when_asked() {
     let certificates = Certificates::new();
@@ -104,7 +97,7 @@ async fn channel_binding_can_be_required() {
     let certificates = Certificates::new();
     let world = tls_world(&certificates).await;
     let url = format!("{}?sslmode=no-verify&channel_binding=require", world.postgres.url());
-    assert_relays(&world, &world.settings.clone().with("database_url", &url)).await;
+    world.assert_relays(&world.settings.clone().with("database_url", &url)).await;
     let url = format!("{}?sslmode=disable&channel_binding=require", world.postgres.url());
     assert_complains(&world.settings.clone().with("database_url", &url), "channel binding").await;
 }
@@ -133,7 +126,7 @@ async fn a_server_without_tls_is_refused_when_tls_is_asked_for() {
 async fn a_unix_socket_is_a_way_too() {
     let world = World::new().await;
     let settings = world.settings.clone().with("database_url", &world.postgres.socket_url());
-    assert_relays(&world, &settings).await;
+    world.assert_relays(&settings).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! `walrelay setup`: repeated or by hand, it makes what `walrelay run` needs and never more.
 
-use crate::harness::postgres::PASSWORD;
 use crate::harness::world::{World, count, insert, insert_many};
 
 /// What `setup` makes, in one text that shows any difference.
@@ -20,23 +19,6 @@ const MADE: &str = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
     UNION ALL SELECT concat_ws(' ', 'grant', grantee, privilege_type, table_name, column_name)
         FROM information_schema.role_column_grants WHERE grantee = 'relay'
 ) AS lines";
-
-#[tokio::test]
-async fn the_role_that_setup_makes_is_enough_to_run() {
-    let world = World::new().await;
-    let client = world.postgres.client().await;
-    let with_role = world.settings.clone().with_arguments(&["--role", "relay"]);
-    with_role.setup().await;
-    let password = format!("ALTER ROLE relay PASSWORD '{PASSWORD}'");
-    client.batch_execute(&password).await.unwrap();
-    let settings = world.settings.clone();
-    let settings = settings.with("database_url", &world.postgres.url_of("relay", PASSWORD));
-    let mut relay = settings.start_ready().await;
-    insert_many(&client, 1, 100).await.unwrap();
-    world.assert_all_published().await;
-    world.until_marked().await;
-    relay.drain().await;
-}
 
 #[tokio::test]
 async fn setup_repeated_changes_nothing() {
