@@ -19,12 +19,14 @@
 //!
 //! # The rooms
 //!
-//! - [`lsn`], [`error`], [`shutdown`]: words that all rooms share.
+//! - [`lsn`], [`error`], [`shutdown`], [`backoff`]: words that all rooms share.
 //! - [`cli`], [`config`]: what was typed, and one checked value for every setting.
 //! - [`postgres`]: the wire. Connections, slot, publication, the replication stream.
 //! - [`pgoutput`]: the decoder. Bytes in, messages out; no I/O, no clock, no allocation for a row.
 //! - [`outbox`]: the meaning. Which column is which, and what event a row is.
 //! - [`sink`]: the delivery. Batches, the publish script, what each reply means.
+//! - [`poller`]: what the line cannot deliver, and tables without a slot: rows are claimed by SQL,
+//!   published, settled.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
@@ -45,6 +47,7 @@
 //! 8. Bytes from outside are an error or a value, never a panic; an invariant that is broken
 //!    aborts, because a restart from the slot is safer than a wrong position.
 
+pub mod backoff;
 pub mod cli;
 pub mod command;
 pub mod config;

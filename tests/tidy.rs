@@ -18,7 +18,7 @@ use walrelay::config::{Fallback, SETTINGS};
 const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const DOOR_LINES_MAX: usize = 60;
-const README_LINES_MAX: usize = 250;
+const README_LINES_MAX: usize = 320;
 /// In pieces, for this file is read as well.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lsn.rs", &[]),
     ("error.rs", &[]),
     ("shutdown.rs", &["error"]),
+    ("backoff.rs", &[]),
     ("cli.rs", &["error"]),
     ("config", &["error"]),
     ("pgoutput", &["lsn"]),
@@ -34,11 +35,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outbox", &["pgoutput", "error", "config", "outbox"]),
     ("sink", &["outbox", "lsn", "error", "config"]),
     (
+        "poller",
+        &[
+            "lsn",
+            "error",
+            "shutdown",
+            "backoff",
+            "config",
+            "postgres",
+            "outbox",
+            "sink",
+            "telemetry",
+        ],
+    ),
+    (
         "relay",
         &[
             "lsn",
             "error",
             "shutdown",
+            "backoff",
+            "poller",
             "config",
             "postgres",
             "pgoutput",

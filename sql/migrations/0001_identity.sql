@@ -42,6 +42,10 @@ BEGIN
             traceparent text,
             schema_version text,
             dead_lettered_at timestamptz,
+            -- Attempts that were begun; `attempts` counts those that ended with a refusal.
+            started_attempts integer NOT NULL DEFAULT 0,
+            -- Of an event that a relay has parked: where it stands in the order of commits.
+            wal_position text COLLATE "C",
             -- Redis would take an empty key, and nobody would ever find it.
             CONSTRAINT outbox_topic_is_not_empty CHECK (topic <> '')
         )
@@ -50,7 +54,7 @@ BEGIN
         -- cover published or published_at.
         WITH (fillfactor = 50);
 
-        -- What is due for a retry; empty in good times.
+        -- What is parked or was until lately; empty in good times.
         CREATE INDEX outbox_next_attempt_at ON identity.outbox (next_attempt_at)
             WHERE next_attempt_at IS NOT NULL;
     END IF;

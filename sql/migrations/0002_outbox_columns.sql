@@ -14,5 +14,7 @@ ALTER TABLE {table}
     ADD COLUMN IF NOT EXISTS correlation_id text,
     ADD COLUMN IF NOT EXISTS traceparent text,
     ADD COLUMN IF NOT EXISTS schema_version text,
-    ADD COLUMN IF NOT EXISTS dead_lettered_at timestamptz;
+    ADD COLUMN IF NOT EXISTS dead_lettered_at timestamptz,
+    ADD COLUMN IF NOT EXISTS started_attempts integer NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS wal_position text COLLATE "C";
 RESET lock_timeout;

@@ -5,6 +5,10 @@ SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET statement_timeout = 0;
 SET synchronous_commit = on;
+-- Moments and bytes are printed as a replication session prints them.
+SET datestyle = 'ISO';
+SET timezone = 'UTC';
+SET bytea_output = 'hex';
 -- Names that the relay puts into SQL text are quoted for this.
 SET standard_conforming_strings = on;
 SET lock_timeout = '1s';

@@ -234,6 +234,6 @@ mod tests {
         assert!(!script.contains("CREATE TABLE"));
         assert!(script.contains(r#"ALTER TABLE "app"."events""#));
         assert!(added_columns().contains(&"dead_lettered_at"));
-        assert_eq!(added_columns().len(), 11);
+        assert_eq!(added_columns().len(), 13);
     }
 }

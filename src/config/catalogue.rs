@@ -37,6 +37,10 @@ pub enum Kind {
     Size(u64, u64),
     /// Milliseconds between these.
     Duration(u64, u64),
+    /// Milliseconds between these, or `off`.
+    DurationOrOff(u64, u64),
+    /// A number with a fraction, between these hundredths.
+    Decimal(u32, u32),
     /// An IP address.
     Address,
 }
@@ -62,12 +66,21 @@ impl fmt::Display for Kind {
                 write!(f, "{} to {}", values::size_text(*min), values::size_text(*max))
             }
             Self::Duration(min, max) => {
-                let text = |millis| values::duration_text(Duration::from_millis(millis));
-                write!(f, "{} to {}", text(*min), text(*max))
+                write!(f, "{} to {}", millis_text(*min), millis_text(*max))
+            }
+            Self::DurationOrOff(min, max) => {
+                write!(f, "off, or {} to {}", millis_text(*min), millis_text(*max))
+            }
+            Self::Decimal(min, max) => {
+                write!(f, "{} to {}", f64::from(*min) / 100.0, f64::from(*max) / 100.0)
             }
             Self::Address => f.write_str("an IP address"),
         }
     }
+}
+
+fn millis_text(millis: u64) -> String {
+    values::duration_text(Duration::from_millis(millis))
 }
 
 /// Where a value comes from when nobody sets it.
@@ -159,11 +172,29 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting {
         name: "dlq_stream_name",
-        fallback: Fallback::Derived("<stream_name>.dlq"),
+        fallback: Fallback::Derived("<stream>.dlq"),
         kind: Kind::StreamName,
-        help: "The dead letter stream. No effect in this version, which stops at an event it \
-               cannot publish",
+        help: "The dead letter stream for all events; without it each stream has its own",
     },
+    setting(
+        "mode",
+        "wal",
+        Kind::Word(&["wal", "poll", "auto"]),
+        "wal: by logical replication. poll: by claiming unpublished rows, with any number of \
+         instances. auto: wal where the server allows it, else poll",
+    ),
+    setting(
+        "ordering",
+        "per-aggregate",
+        Kind::Word(&["per-aggregate", "none"]),
+        "While an event is parked, later ones of its aggregate wait behind it, or overtake it",
+    ),
+    setting(
+        "backlog",
+        "publish",
+        Kind::Word(&["publish", "ignore"]),
+        "What a new slot does about the unpublished rows from before it",
+    ),
     setting(
         "entry_format",
         "fields",
@@ -207,7 +238,7 @@ pub const SETTINGS: &[Setting] = &[
         "max_event_bytes",
         "16MiB",
         Kind::Size(KIB, 512 * MIB),
-        "A larger event stops the relay; Redis itself refuses values over 512 MB",
+        "A larger event goes to the dead letters; Redis itself refuses values over 512 MB",
     ),
     setting(
         "feedback_interval",
@@ -259,19 +290,43 @@ pub const SETTINGS: &[Setting] = &[
         "poll_interval",
         "5s",
         Kind::Duration(10, 24 * HOUR),
-        "For retries. No effect in this version",
+        "Longest pause between two looks for rows that are due",
     ),
     setting(
         "max_retry_attempts",
         "5",
         Kind::Count(1, 1_000),
-        "For retries. No effect in this version",
+        "Attempts after which a refused event goes to the dead letters",
     ),
     setting(
         "retry_base_delay",
         "60s",
         Kind::Duration(1, 24 * HOUR),
-        "For retries. No effect in this version",
+        "Pause after the first refused attempt",
+    ),
+    setting(
+        "retry_multiplier",
+        "2",
+        Kind::Decimal(100, 1_000),
+        "Each further pause is so many times as long",
+    ),
+    setting(
+        "retry_max_delay",
+        "1h",
+        Kind::Duration(1, 30 * 24 * HOUR),
+        "Longest pause between two attempts",
+    ),
+    setting(
+        "retry_jitter",
+        "0.1",
+        Kind::Decimal(0, 100),
+        "Each pause is longer by a random part of up to this fraction of it",
+    ),
+    setting(
+        "retention",
+        "off",
+        Kind::DurationOrOff(60 * SECOND, 3_650 * 24 * HOUR),
+        "Settled rows older than this are deleted in small batches, or with their partition",
     ),
 ];
 

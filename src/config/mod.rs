@@ -11,15 +11,19 @@ mod catalogue;
 mod database_url;
 mod durability;
 mod redis_url;
+mod retry;
 mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 mod values;
+mod words;
 
 pub use catalogue::{Fallback, Kind, SETTINGS, Setting};
 pub use database_url::{DatabaseUrl, SslMode, Tls};
 pub use durability::Durability;
-pub use settings::{AfterPublish, EntryFormat, Loaded, LogFormat, LogLevel, Settings, Shown, load};
+pub use retry::Retry;
+pub use settings::{Loaded, Settings, Shown, load};
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
 pub use values::TableName;
+pub use words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};

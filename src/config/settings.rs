@@ -15,85 +15,15 @@ use super::catalogue::{self, Fallback, Kind, SETTINGS, Setting};
 use super::database_url::DatabaseUrl;
 use super::durability::Durability;
 use super::redis_url;
+use super::retry::Retry;
 use super::source::{Inputs, Layers, Origin, is_service_address};
 use super::values::{self, TableName};
+use super::words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};
 use crate::error::{Error, Result};
 
 /// Kubernetes knows nothing of our names: RELAY_HTTP_PORT is also the port of Service `relay-http`.
 const OF_A_SERVICE: &str =
     "; if Kubernetes set it for a Service, put `enableServiceLinks: false` into the pod's spec";
-
-/// A setting that is one of a few words.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident {
-        $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)?
-    }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$about])* $variant),+ }
-
-        impl $name {
-            /// The word for it.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            fn parse(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
-}
-
-words! {
-    /// How an entry is written.
-    EntryFormat {
-        /// A field per value.
-        Fields = "fields",
-        /// One field `data`: the envelope as a JSON object.
-        Json = "json",
-        /// One field `data`: CloudEvents 1.0, structured JSON.
-        Cloudevents = "cloudevents",
-    }
-}
-words! {
-    /// What happens to a row once its entry is safe.
-    AfterPublish {
-        /// published = true, published_at = now().
-        Mark = "mark",
-        /// It is deleted.
-        Delete = "delete",
-        /// Nothing.
-        Keep = "keep",
-    }
-}
-words! {
-    /// How log lines look.
-    LogFormat {
-        /// Text on a terminal, JSON otherwise.
-        Auto = "auto",
-        /// Text.
-        Text = "text",
-        /// A JSON object a line.
-        Json = "json",
-    }
-}
-words! {
-    /// How much is logged.
-    LogLevel {
-        /// What somebody must act on.
-        Error = "error",
-        /// And what ends by itself.
-        Warn = "warn",
-        /// And what happens.
-        Info = "info",
-        /// And why.
-        Debug = "debug",
-        /// And everything.
-        Trace = "trace",
-    }
-}
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
@@ -142,6 +72,20 @@ pub struct Settings {
     pub http_address: IpAddr,
     /// Their port; 0 for none.
     pub http_port: u16,
+    /// How events are found.
+    pub mode: Mode,
+    /// What events do behind a parked one.
+    pub ordering: Ordering,
+    /// What becomes of rows from before a new slot.
+    pub backlog: Backlog,
+    /// The one stream for all dead letters.
+    pub dlq_stream_name: Option<String>,
+    /// Between two looks for due rows.
+    pub poll_interval: Duration,
+    /// When a refused event is tried again.
+    pub retry: Retry,
+    /// Age at which settled rows are deleted.
+    pub retention: Option<Duration>,
 }
 
 /// A setting as people see it.
@@ -216,14 +160,22 @@ fn check(setting: &Setting, text: &str) -> Result<(), String> {
         Kind::Word(_) => Err("is none of the words".to_owned()),
         Kind::Durability => Ok(Durability::parse(text).map(drop)?),
         Kind::Switch => Ok(values::switch(text).map(drop)?),
-        Kind::CountOrOff(..) if word(text) == "off" => Ok(()),
+        Kind::CountOrOff(..) | Kind::DurationOrOff(..) if word(text) == "off" => Ok(()),
         Kind::Count(min, max) | Kind::CountOrOff(min, max) => {
             within(values::count(text)?, min, max)
         }
         Kind::Size(min, max) => within(values::size(text)?, min, max),
-        Kind::Duration(min, max) => {
+        Kind::Duration(min, max) | Kind::DurationOrOff(min, max) => {
             let millis = values::duration(text)?.as_millis();
             within(u64::try_from(millis).unwrap_or(u64::MAX), min, max)
+        }
+        Kind::Decimal(min, max) => {
+            let (value, hundredths) = (values::decimal(text)?, |whole| f64::from(whole) / 100.0);
+            if (hundredths(min)..=hundredths(max)).contains(&value) {
+                Ok(())
+            } else {
+                Err("is out of range".to_owned())
+            }
         }
         Kind::Address => match IpAddr::from_str(text.trim()) {
             Ok(_) => Ok(()),
@@ -356,6 +308,26 @@ impl Loaded {
             shutdown_grace: self.duration("shutdown_grace")?,
             http_address,
             http_port,
+            mode: self.word("mode", Mode::parse)?,
+            ordering: self.word("ordering", Ordering::parse)?,
+            backlog: self.word("backlog", Backlog::parse)?,
+            dlq_stream_name: self.text("dlq_stream_name").map(str::to_owned),
+            poll_interval: self.duration("poll_interval")?,
+            retry: self.retry()?,
+            retention: self.word("retention", |word| match word {
+                "off" => Some(None),
+                age => Some(Some(values::duration(age).ok()?)),
+            })?,
+        })
+    }
+
+    fn retry(&self) -> Result<Retry> {
+        Ok(Retry {
+            attempts_max: self.whole("max_retry_attempts")?,
+            base_delay: self.duration("retry_base_delay")?,
+            multiplier: self.value("retry_multiplier", values::decimal)?,
+            max_delay: self.duration("retry_max_delay")?,
+            jitter: self.value("retry_jitter", values::decimal)?,
         })
     }
 
@@ -378,9 +350,7 @@ impl Loaded {
             }
             (Kind::RedisUrl, Some(text)) => Some(redis_url::redacted(text.trim())),
             (_, Some(text)) => Some(text.to_owned()),
-            (_, None) if setting.name == "dlq_stream_name" => {
-                self.text("stream_name").map(|stream| format!("{stream}.dlq"))
-            }
+            (_, None) if setting.name == "dlq_stream_name" => Some("<stream>.dlq".to_owned()),
             (_, None) => None,
         };
         Shown { setting, value, origin: self.origin(setting.name) }

@@ -88,6 +88,16 @@ pub fn count(text: &str) -> Outcome<u64> {
     text.trim().parse().map_err(|_| "is not a whole number")
 }
 
+/// A number, perhaps with a fraction: `2`, `1.5`.
+pub fn decimal(text: &str) -> Outcome<f64> {
+    const WRONG: &str = "is not a number";
+    let text = text.trim();
+    // Digits on both sides of the point; no sign, no exponent, no `inf`.
+    let is_plain = text.split('.').count() <= 2
+        && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    if is_plain { text.parse().map_err(|_| WRONG) } else { Err(WRONG) }
+}
+
 /// `true` or `false`, and what people write instead.
 pub fn switch(text: &str) -> Outcome<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
@@ -234,6 +244,15 @@ mod tests {
         }
         for text in ["", "MB", "-1", "1.5MB", "1XB", "18446744073709551615GiB"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_plain_numbers() {
+        assert_eq!(decimal(" 2 "), Ok(2.0));
+        assert_eq!(decimal("0.25"), Ok(0.25));
+        for text in ["", ".", "1.", ".5", "1.2.3", "-1", "1e3", "inf", "NaN", "+1"] {
+            assert!(decimal(text).is_err(), "{text}");
         }
     }
 

@@ -6,6 +6,8 @@
 
 mod envelope;
 mod row;
+mod select;
 
 pub use envelope::{Defaults, Envelope, OccurredAt, Unfit};
 pub use row::{Plan, Row};
+pub use select::{FIELDS, Selection};

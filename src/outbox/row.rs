@@ -10,7 +10,7 @@ use crate::outbox::envelope::Unfit;
 use crate::pgoutput::{Column, Relation, Tuple};
 
 /// The columns that mean something to us, by name; the constants below are places in this list.
-const COLUMNS: [&str; 14] = [
+pub(super) const COLUMNS: [&str; 15] = [
     "id",
     "event_id",
     "event_type",
@@ -25,6 +25,7 @@ const COLUMNS: [&str; 14] = [
     "schema_version",
     "published",
     "next_attempt_at",
+    "dead_lettered_at",
 ];
 const ID: usize = 0;
 const EVENT_ID: usize = 1;
@@ -40,6 +41,7 @@ const TRACEPARENT: usize = 10;
 const SCHEMA_VERSION: usize = 11;
 const PUBLISHED: usize = 12;
 const NEXT_ATTEMPT_AT: usize = 13;
+const DEAD_LETTERED_AT: usize = 14;
 
 /// Without these there is no event.
 const REQUIRED: [&str; 5] = ["id", "event_id", "event_type", "aggregate_id", "payload"];
@@ -101,6 +103,10 @@ impl Plan {
         })
     }
 
+    pub(super) fn payload_is_json(&self) -> bool {
+        self.payload_is_json
+    }
+
     /// Reads one tuple by this plan.
     pub fn read<'a>(&self, tuple: &Tuple<'a>) -> std::result::Result<Row<'a>, Unfit> {
         let mut values = [None; COLUMNS.len()];
@@ -124,6 +130,10 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
+    pub(super) fn of(values: [Option<&'a [u8]>; COLUMNS.len()], payload_is_json: bool) -> Self {
+        Self { values, payload_is_json }
+    }
+
     fn value(&self, column: usize) -> Option<&'a [u8]> {
         self.values.get(column).copied().flatten()
     }
@@ -134,11 +144,14 @@ impl<'a> Row<'a> {
         std::str::from_utf8(self.value(ID)?).ok()?.parse().ok()
     }
 
-    /// Whether the row was born settled or parked: `published` is true or `next_attempt_at` is set.
-    /// Such a row is history that was imported, or an event set aside by a relay: no news.
+    /// Whether the row was born settled or parked: `published` is true, or `next_attempt_at` or
+    /// `dead_lettered_at` is set. Such a row is history that was imported, an event for later, or
+    /// one set aside by a relay: no news.
     #[must_use]
     pub fn is_born_settled_or_parked(&self) -> bool {
-        self.value(PUBLISHED) == Some(b"t") || self.value(NEXT_ATTEMPT_AT).is_some()
+        self.value(PUBLISHED) == Some(b"t")
+            || self.value(NEXT_ATTEMPT_AT).is_some()
+            || self.value(DEAD_LETTERED_AT).is_some()
     }
 
     pub(super) fn event_id(&self) -> Option<&'a [u8]> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::backoff::Backoff;
 use super::start::Context;
+use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::postgres::Replication;

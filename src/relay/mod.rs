@@ -9,7 +9,6 @@
 //! deciding half between model servers and lets faults rain. It must stay true that nothing in
 //! the deciding half does I/O or reads a clock.
 
-mod backoff;
 mod flight;
 mod history;
 mod hold;

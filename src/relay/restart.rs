@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::hold::{self, Held};
 use super::memory::Memory;
 use super::session::{End, Session};
 use super::start::{Context, Start};
+use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
 use crate::shutdown::Shutdown;

@@ -1,5 +1,5 @@
 //! A batch: envelopes of one stream on their way into one script call. The only file that knows
-//! field names (with `publish.lua`, which adds them to the values).
+//! field names (with `entry.lua`, which adds them to the values; dead letters have their own).
 //!
 //! In: envelopes in the order of their positions. Out: a command whose arguments were written once
 //! and are never copied by us again. What the script needs of the batch itself (epoch, chain) comes
@@ -157,6 +157,14 @@ impl Batch {
             .arg(epoch)
             .arg(follows.write(&mut text))
             .arg(maxlen);
+        Sealed(self.command)
+    }
+
+    /// Ends a batch of what a poller has claimed, to be written before `deadline`: milliseconds of
+    /// the server's clock.
+    #[must_use]
+    pub fn seal_claimed(mut self, deadline: u64, maxlen: u64) -> Sealed {
+        self.command.arg(self.layout.name()).arg(self.layout.stride()).arg(deadline).arg(maxlen);
         Sealed(self.command)
     }
 

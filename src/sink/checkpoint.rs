@@ -30,6 +30,13 @@ pub fn checkpoint_key(stream: &str, source: &str) -> String {
     }
 }
 
+/// The hash of what pollers have put into `stream` and may not have settled; `source` names the
+/// table and the PostgreSQL system identifier.
+#[must_use]
+pub fn delivered_key(stream: &str, source: &str) -> String {
+    format!("{}:delivered", checkpoint_key(stream, source))
+}
+
 /// What is between the first `{` and the next `}`, when that is not empty: Redis hashes only this.
 fn hash_tag(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('{')?;

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::failure::{Failure, Verdict};
 use crate::error::{Error, Result};
 
-const PUBLISH: &str = include_str!("publish.lua");
+const PUBLISH: &str = concat!(include_str!("entry.lua"), include_str!("publish.lua"));
 
 /// What the server is.
 #[derive(Clone, Debug, Default)]
@@ -54,13 +54,8 @@ impl Sink {
     /// Connects, logs in and loads the publish script; every wait has a bound.
     pub async fn connect(url: &SecretString, timeouts: Timeouts) -> Result<Self, Failure> {
         let mut connection = connect(url, timeouts).await?;
-        let publish_sha: String = redis::cmd("SCRIPT")
-            .arg("LOAD")
-            .arg(PUBLISH)
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| connect_failure(&error))?;
-        Ok(Self { connection, publish_sha: publish_sha.into() })
+        let publish_sha = load(&mut connection, PUBLISH).await?;
+        Ok(Self { connection, publish_sha })
     }
 
     pub(super) fn connection(&self) -> MultiplexedConnection {
@@ -134,6 +129,17 @@ pub(super) async fn connect(
         .get_multiplexed_async_connection_with_config(&config)
         .await
         .map_err(|error| connect_failure(&error))
+}
+
+/// Puts a script into the server's cache. Returns the hash that names it there.
+pub(super) async fn load(
+    connection: &mut MultiplexedConnection,
+    script: &str,
+) -> Result<Arc<str>, Failure> {
+    let mut command = redis::cmd("SCRIPT");
+    let loaded: redis::RedisResult<String> =
+        command.arg("LOAD").arg(script).query_async(connection).await;
+    loaded.map(Arc::from).map_err(|error| connect_failure(&error))
 }
 
 /// By version, for nothing else tells. Valkey says which Redis it is compatible with, and which

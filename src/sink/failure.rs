@@ -119,7 +119,7 @@ fn is_for_good(text: &str) -> bool {
 fn verdict(code: &str) -> Verdict {
     match code {
         "REWOUND" => Verdict::Rewound,
-        "GAP" | "NOSCRIPT" => Verdict::Restart,
+        "GAP" | "LATE" | "NOSCRIPT" => Verdict::Restart,
         "FENCED" => Verdict::Fenced,
         "WRONGTYPE" => Verdict::Rejected,
         "CHECKPOINT" | "NOPERM" | "CROSSSLOT" | "MOVED" | "ASK" | "WRONGPASS" => Verdict::Definite,

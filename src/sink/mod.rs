@@ -7,14 +7,16 @@
 mod batch;
 mod checkpoint;
 mod connect;
+mod deliver;
 mod durable;
 mod entry;
 mod failure;
 mod publish;
 
 pub use batch::{Batch, Hint, Sealed};
-pub use checkpoint::{Checkpoint, checkpoint_key};
+pub use checkpoint::{Checkpoint, checkpoint_key, delivered_key};
 pub use connect::{Facts, Sink, Timeouts, check_url, label};
+pub use deliver::{DeadLetter, Delivery, LEASE};
 pub use durable::{Barrier, Durable, Gate};
 pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};

@@ -10,8 +10,7 @@
 --       follows; a lower epoch than ours is a gap as well: Redis came back with older data.
 --       REWOUND: the event at the checkpoint is another one now. With each, nothing was written.
 --
--- Positions are fixed-width text, so comparing strings compares positions. Only the field values
--- travel; the field names live here.
+-- Stands behind entry.lua. Positions are fixed-width text, so comparing strings compares positions.
 local stream, checkpoint = KEYS[1], KEYS[2]
 local last = #ARGV
 local format, stride = ARGV[last - 4], tonumber(ARGV[last - 3])
@@ -28,9 +27,7 @@ if stored ~= epoch or position < follows then
     ', the checkpoint has epoch ' .. stored .. ' and ' .. position)
 end
 
-local pcall, argv = redis.pcall, ARGV
--- Where the event's id stands, behind its position.
-local id_at = format == 'data' and 2 or 1
+local argv, id_at = ARGV, id_place(format)
 
 -- The batch begins with repeats. They are repeats only if the last event that was written comes
 -- again, the very same; else PostgreSQL lost its history and uses the same positions anew.
@@ -47,42 +44,8 @@ if position > follows and expected ~= '' then
   end
 end
 
+local add = adder(stream, argv, format)
 local added, present, refusal, written = 0, 0, nil, nil
-
--- Adds the event whose position is at argv[i].
-local add
-if format == 'data' then
-  add = function(i) return pcall('XADD', stream, '*', 'data', argv[i + 1]) end
-else
-  add = function(i)
-    return pcall('XADD', stream, '*', 'event_id', argv[i + 1], 'event_type', argv[i + 2],
-      'topic', argv[i + 3], 'schema_version', argv[i + 4], 'occurred_at', argv[i + 5],
-      'tenant_id', argv[i + 6], 'aggregate_id', argv[i + 7], 'aggregate_type', argv[i + 8],
-      'payload', argv[i + 9])
-  end
-end
-if format == 'traced' then
-  -- Two more values that most events do not have; an empty one is left out.
-  local plain = add
-  add = function(i)
-    local correlation_id, traceparent = argv[i + 10], argv[i + 11]
-    if correlation_id == '' and traceparent == '' then return plain(i) end
-    local entry = {'XADD', stream, '*', 'event_id', argv[i + 1], 'event_type', argv[i + 2],
-      'topic', argv[i + 3], 'schema_version', argv[i + 4], 'occurred_at', argv[i + 5],
-      'tenant_id', argv[i + 6], 'aggregate_id', argv[i + 7], 'aggregate_type', argv[i + 8],
-      'payload', argv[i + 9]}
-    local function append(field, value)
-      if value ~= '' then
-        entry[#entry + 1] = field
-        entry[#entry + 1] = value
-      end
-    end
-    append('correlation_id', correlation_id)
-    append('traceparent', traceparent)
-    return pcall(unpack(entry))
-  end
-end
-
 for i = 1, events_end, stride do
   if argv[i] <= position then
     present = present + 1

@@ -122,7 +122,7 @@ impl Sink {
         self.send(&redis::cmd("PING")).await.map(drop)
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         let sent = self.connection().send_packed_command(command).await;
         let value = sent.map_err(|error| Failure::of(&error))?;
         value.extract_error().map_err(|error| Failure::of(&error))

@@ -8,7 +8,8 @@ use redis::{RedisError, Value};
 
 use crate::harness::redis::Redis;
 
-const PUBLISH: &str = include_str!("../../src/sink/publish.lua");
+const PUBLISH: &str =
+    concat!(include_str!("../../src/sink/entry.lua"), include_str!("../../src/sink/publish.lua"));
 const STREAM: &str = "events";
 const CHECKPOINT: &str = "walrelay:{events}:test";
 /// Where a stream stands that nobody has written.

@@ -7,12 +7,14 @@ const FIRST: Duration = Duration::from_millis(100);
 
 /// The waits of one outage.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     next: Duration,
     longest: Duration,
 }
 
 impl Backoff {
+    /// Waits that grow to `longest`.
+    #[must_use]
     pub fn new(longest: Duration) -> Self {
         Self { next: FIRST.min(longest), longest }
     }
