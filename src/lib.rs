@@ -55,6 +55,7 @@ pub mod error;
 pub mod lsn;
 pub mod outbox;
 pub mod pgoutput;
+pub mod poller;
 pub mod postgres;
 pub mod relay;
 pub mod shutdown;
