@@ -2,7 +2,9 @@
 -- has not confirmed: a slot that nobody reads fills the disk (max_slot_wal_keep_size bounds it).
 -- Repeating it changes nothing. Needs REPLICATION; waits for the transactions that are running.
 -- From PostgreSQL 17 on it is a failover slot: synchronised to standbys that have
--- sync_replication_slots = on.
+-- sync_replication_slots = on. A slot does not send what was committed before it: where {table}
+-- holds unpublished rows and they are to be published, none is made here. `walrelay run` makes it,
+-- with a snapshot.
 DO $walrelay$
 BEGIN
     -- To wait for open transactions is to wait for their locks.
@@ -16,6 +18,15 @@ BEGIN
             {slot}, 'pgoutput', false, false, true);
     ELSE
         PERFORM pg_catalog.pg_create_logical_replication_slot({slot}, 'pgoutput');
+    END IF;
+    -- Looked at only now: what is committed from here on the slot sends.
+    IF {publishes_backlog} THEN
+        IF EXISTS (
+            SELECT FROM {table}
+            WHERE published IS NOT TRUE AND next_attempt_at IS NULL AND dead_lettered_at IS NULL
+        ) THEN
+            PERFORM pg_catalog.pg_drop_replication_slot({slot});
+        END IF;
     END IF;
 END
 $walrelay$;

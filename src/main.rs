@@ -43,6 +43,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
                 table: &table,
                 publication: &publication,
                 slot: &slot,
+                backlog: loaded.backlog()?,
                 role: role.as_deref(),
             };
             if print {

@@ -12,3 +12,8 @@ SET bytea_output = 'hex';
 -- Names that the relay puts into SQL text are quoted for this.
 SET standard_conforming_strings = on;
 SET lock_timeout = '1s';
+-- The relay's lock on the table goes with this session: a relay whose machine is gone must not hold
+-- it for the hours that the kernel would wait by itself.
+SET tcp_keepalives_idle = 30;
+SET tcp_keepalives_interval = 10;
+SET tcp_keepalives_count = 3;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use crate::config::{DatabaseUrl, TableName};
+use crate::config::{Backlog, DatabaseUrl, TableName};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql, quote};
 
@@ -31,6 +31,8 @@ pub struct Plan<'a> {
     pub publication: &'a str,
     /// The slot.
     pub slot: &'a str,
+    /// What becomes of unpublished rows from before the slot.
+    pub backlog: Backlog,
     /// The role that the relay is to run as, if one is wanted.
     pub role: Option<&'a str>,
 }
@@ -66,7 +68,7 @@ impl Plan<'_> {
         }
         parts.push(self.columns_sql());
         parts.push(postgres::create_publication_sql(self.publication, self.table));
-        parts.push(postgres::create_slot_sql(self.slot));
+        parts.push(postgres::create_slot_sql(self.slot, self.table, self.backlog));
         parts.extend(self.role.map(|role| self.role_sql(role)));
         parts.join("\n")
     }
@@ -108,17 +110,33 @@ pub async fn run(
     }
     report.line("publication", name, found_or_created(is_there))?;
 
-    let name = plan.slot;
-    let is_there = postgres::find_slot(&client, name, target.database()).await?.is_some();
-    if !is_there {
-        postgres::create_slot(&client, name).await?;
-    }
-    report.line("slot", name, found_or_created(is_there))?;
+    set_up_slot(&client, plan, target.database(), &mut report).await?;
 
     if let Some(role) = plan.role {
         set_up_role(&client, plan, role, &mut report).await?;
     }
     Ok(())
+}
+
+async fn set_up_slot(
+    client: &Client,
+    plan: &Plan<'_>,
+    database: &str,
+    report: &mut Report<'_, impl Write>,
+) -> Result<()> {
+    let name = plan.slot;
+    let outcome = match postgres::find_slot(client, name, database).await? {
+        Some(slot) if slot.lost.is_some() => "lost; `walrelay run` replaces it",
+        Some(_) => "found",
+        None => {
+            postgres::create_slot(client, name, plan.table, plan.backlog).await?;
+            match postgres::find_slot(client, name, database).await? {
+                Some(_) => "created",
+                None => "left to `walrelay run`, which publishes the rows from before it first",
+            }
+        }
+    };
+    report.line("slot", name, outcome)
 }
 
 async fn set_up_table(
@@ -212,14 +230,14 @@ mod tests {
     use super::*;
 
     fn plan<'a>(table: &'a TableName, role: Option<&'a str>) -> Plan<'a> {
-        Plan { table, publication: "p'\"", slot: "walrelay", role }
+        Plan { table, publication: "p'\"", slot: "walrelay", backlog: Backlog::Publish, role }
     }
 
     #[test]
     fn the_script_has_no_placeholder_left() {
         let table = TableName { schema: "identity".into(), name: "outbox".into() };
         let script = plan(&table, Some("re\"lay")).script();
-        let left = ["{table}", "{publication", "{slot}", "{role", "{schema}"];
+        let left = ["{table}", "{publication", "{slot}", "{role", "{schema}", "{publishes"];
         assert!(left.iter().all(|mark| !script.contains(mark)), "{script}");
         assert!(script.contains("CREATE TABLE identity.outbox"));
         assert!(script.contains(r#"CREATE PUBLICATION "p'""" FOR TABLE "identity"."outbox""#));

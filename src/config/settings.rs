@@ -310,7 +310,7 @@ impl Loaded {
             http_port,
             mode: self.word("mode", Mode::parse)?,
             ordering: self.word("ordering", Ordering::parse)?,
-            backlog: self.word("backlog", Backlog::parse)?,
+            backlog: self.backlog()?,
             dlq_stream_name: self.text("dlq_stream_name").map(str::to_owned),
             poll_interval: self.duration("poll_interval")?,
             retry: self.retry()?,
@@ -319,6 +319,11 @@ impl Loaded {
                 age => Some(Some(values::duration(age).ok()?)),
             })?,
         })
+    }
+
+    /// What becomes of rows from before a new slot.
+    pub fn backlog(&self) -> Result<Backlog> {
+        self.word("backlog", Backlog::parse)
     }
 
     fn retry(&self) -> Result<Retry> {

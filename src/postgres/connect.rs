@@ -163,6 +163,8 @@ impl Target {
             ("timezone", "UTC"),
             ("extra_float_digits", "3"),
             ("bytea_output", "hex"),
+            // To create a slot is to wait for the locks of open transactions.
+            ("lock_timeout", "0"),
         ];
         if let Some(options) = self.config.get_options() {
             parameters.push(("options", options));

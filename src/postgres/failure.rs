@@ -25,13 +25,13 @@ const DETAIL_TOO: &[&str] = &["08", "28", "42", "53", "55", "57", "58"];
 const STANDBY: &str = "a failover is under way, or database_url names a standby: name the primary, \
                        or all hosts separated by commas";
 /// What helps with a slot whose WAL is gone.
-pub(super) const SLOT_IS_LOST: &str = "drop it (SELECT pg_drop_replication_slot(...)) and run \
-     `walrelay setup`; rows with published = false that were written before the new slot are not \
-     sent by it";
+pub(super) const SLOT_IS_LOST: &str = "where wal_status in pg_replication_slots is lost, the relay \
+     replaces the slot and publishes what the table still holds unpublished; else drop it (SELECT \
+     pg_drop_replication_slot(...)), and the relay does the same";
 const SLOT_IS_OLDER: &str = "if it exists now, the slot is older: it stands at WAL from before the \
      publication was created, which PostgreSQL cannot decode for it. Move the slot past that point \
-     (SELECT pg_replication_slot_advance(slot, lsn)), or drop it and run `walrelay setup`; either \
-     way it sends none of the rows in between";
+     (SELECT pg_replication_slot_advance(slot, lsn)) and it sends none of the rows in between, or drop \
+     it: the relay then publishes what the table still holds unpublished";
 
 /// An error response of either connection, field by field.
 #[derive(Debug, Default)]
@@ -128,6 +128,8 @@ impl ServerError {
             // Two relays created the same thing at once; the other one has.
             "23505" if self.schema.as_deref() == Some("pg_catalog") => Class::Transient,
             "55000" if self.is_on_standby() => Class::Transient,
+            // The next start finds it lost, and mends that.
+            _ if self.is_lost_slot() => Class::Transient,
             code => class(code),
         }
     }
@@ -375,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lost_slot_is_to_be_dropped() {
+    fn only_a_lost_slot_is_replaced() {
         let invalidated = "This slot has been invalidated because it exceeded the maximum size.";
         for (code, message) in [
             ("55000", "can no longer get changes from replication slot \"walrelay\""),
@@ -385,7 +387,7 @@ mod tests {
         ] {
             let error = server_error(code, message, invalidated).into_error("x");
             assert_eq!(error.next_step(), Some(SLOT_IS_LOST), "{error}");
-            assert_eq!(error.class(), Class::Definite, "{error}");
+            assert_eq!(error.class(), Class::Transient, "{error}");
         }
         let copied = server_error(
             "55000",

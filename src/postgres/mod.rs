@@ -15,6 +15,7 @@ pub mod quote;
 mod replication;
 mod server;
 mod slot;
+mod snapshot;
 mod standing;
 mod table_lock;
 mod tls;
@@ -28,7 +29,11 @@ pub use publication::{
 };
 pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, missing_replication_right};
-pub use slot::{Slot, create as create_slot, create_sql as create_slot_sql, find as find_slot};
+pub use slot::{
+    Slot, copy as copy_slot, create as create_slot, create_sql as create_slot_sql,
+    drop_idle as drop_slot, find as find_slot, free as free_slots,
+};
+pub use snapshot::Exported;
 pub use standing::Standing;
-pub use table_lock::{Tenure, try_lock as try_lock_table};
+pub use table_lock::{Holder, Tenure, holder as table_holder, try_lock as try_lock_table};
 pub use walsender::{Walsender, holds as holds_slot, walsender};

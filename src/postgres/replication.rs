@@ -92,6 +92,11 @@ impl Replication {
         answer.unwrap_or_else(|_| Err(silent(doing, self.timeout)))
     }
 
+    /// A command that may have to wait for others.
+    pub(super) async fn ask_long(&mut self, sql: &str, doing: &str) -> Result<Rows> {
+        self.wire.query(sql, doing).await
+    }
+
     /// Starts streaming from where the slot stands. When another connection holds the slot the
     /// error's class is `SlotInUse` and this connection stays usable: ask again later.
     pub async fn start(&mut self, slot: &str, publication: &str, messages: bool) -> Result<()> {

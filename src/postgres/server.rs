@@ -25,6 +25,8 @@ const VERSION_MESSAGES: i32 = 140_000;
 pub struct Facts {
     /// For people: `15.18`.
     pub version: String,
+    /// For programs: 150018.
+    pub version_num: i32,
     /// Whether pgoutput can pass on logical messages.
     pub has_messages: bool,
     /// `wal_sender_timeout`: how long our stream may be silent; `None` is for ever.
@@ -62,6 +64,7 @@ pub async fn facts(client: &Client) -> Result<Facts> {
     let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
     Ok(Facts {
         version,
+        version_num,
         has_messages: version_num >= VERSION_MESSAGES,
         wal_sender_timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
         role: row.get("role"),

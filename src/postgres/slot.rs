@@ -1,17 +1,22 @@
-//! The replication slot: find it, create it, refuse one that is not ours.
+//! The replication slot: find it, create it, copy it, drop it; refuse one that is not ours.
 //!
-//! In: an SQL client and a name. Out: [`Slot`]. It must stay true that a slot is never dropped or
-//! moved from here.
+//! In: an SQL client and a name. Out: [`Slot`]. It must stay true that a slot is never moved from
+//! here, and that one is dropped only by its name and where nobody holds it: the server refuses
+//! anything else.
 
 use tokio_postgres::Client;
 
-use super::failure::{SLOT_IS_LOST, from_sql};
+use super::failure::from_sql;
 use super::quote;
+use crate::config::{Backlog, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
 const FIND_SLOT: &str = include_str!("../../sql/queries/find_slot.sql");
 const CREATE_SLOT: &str = include_str!("../../sql/slot.sql");
+const COPY_SLOT: &str = include_str!("../../sql/queries/copy_slot.sql");
+const DROP_SLOT: &str = include_str!("../../sql/queries/drop_slot.sql");
+const FREE_SLOTS: &str = include_str!("../../sql/queries/free_slots.sql");
 
 /// A logical slot that can serve us.
 #[derive(Clone, Debug)]
@@ -22,10 +27,13 @@ pub struct Slot {
     pub active_application: Option<String>,
     /// Where it stands: nothing before this is sent again.
     pub confirmed: Lsn,
+    /// Why it can never be read again: PostgreSQL has removed WAL that it needed, or made it
+    /// invalid.
+    pub lost: Option<String>,
 }
 
-/// The slot with this name, or `None`. A slot of another plugin or database, a temporary one and a
-/// lost one are definite errors.
+/// The slot with this name, or `None`. A slot of another plugin or database and a temporary one are
+/// definite errors.
 pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<Slot>> {
     let doing = format!("cannot read replication slot {name:?}");
     let row = client.query_opt(FIND_SLOT, &[&name]).await.map_err(|e| from_sql(&doing, e))?;
@@ -53,30 +61,61 @@ pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<
         .hint("choose another slot_name"));
     }
     let wal_status: Option<String> = row.get("wal_status");
-    if wal_status.as_deref() == Some("lost") {
-        return Err(Error::definite(format!(
-            "replication slot {name:?} is lost: PostgreSQL removed WAL that it still needed \
-             (max_slot_wal_keep_size)"
-        ))
-        .hint(SLOT_IS_LOST));
-    }
+    let reason: Option<String> = row.get("invalidation_reason");
+    let is_lost = wal_status.as_deref() == Some("lost") || reason.is_some();
     let confirmed: Option<String> = row.get("confirmed_lsn");
     Ok(Some(Slot {
         active_pid: row.get("active_pid"),
         active_application: row.get("active_application"),
         confirmed: confirmed.and_then(|text| text.parse().ok()).unwrap_or(Lsn::NONE),
+        lost: is_lost.then(|| reason.unwrap_or_else(|| "its WAL is gone".to_owned())),
     }))
 }
 
 /// Creates the slot, unless it is there. It stands at the present end of the WAL: what was
-/// committed before is not sent by it.
-pub async fn create(client: &Client, name: &str) -> Result<()> {
+/// committed before is not sent by it. With [`Backlog::Publish`] there is none afterwards where the
+/// table holds unpublished rows.
+pub async fn create(
+    client: &Client,
+    name: &str,
+    table: &TableName,
+    backlog: Backlog,
+) -> Result<()> {
     let doing = format!("cannot create replication slot {name:?}");
-    client.batch_execute(&create_sql(name)).await.map_err(|error| from_sql(&doing, error))
+    let sql = create_sql(name, table, backlog);
+    client.batch_execute(&sql).await.map_err(|error| from_sql(&doing, error))
+}
+
+/// A permanent slot `to` that stands where `from` does, of whichever session that is.
+pub async fn copy(client: &Client, from: &str, to: &str) -> Result<()> {
+    let doing = format!("cannot create replication slot {to:?}");
+    let copied = client.query_one(COPY_SLOT, &[&from, &to]).await;
+    copied.map(drop).map_err(|error| from_sql(&doing, error))
+}
+
+/// Drops a slot that nobody holds; nothing happens where it is gone already.
+pub async fn drop_idle(client: &Client, name: &str) -> Result<()> {
+    let doing = format!("cannot drop replication slot {name:?}");
+    let dropped = client.query(DROP_SLOT, &[&name]).await;
+    dropped.map(drop).map_err(|error| {
+        from_sql(&doing, error)
+            .hint(format!("SELECT pg_drop_replication_slot({})", quote::literal(name)))
+    })
+}
+
+/// How many more slots the server takes.
+pub async fn free(client: &Client) -> Result<i64> {
+    let doing = "cannot count the replication slots";
+    let row = client.query_one(FREE_SLOTS, &[]).await.map_err(|e| from_sql(doing, e))?;
+    Ok(row.get("free"))
 }
 
 /// What [`create`] runs.
 #[must_use]
-pub fn create_sql(name: &str) -> String {
-    CREATE_SLOT.replace("{slot}", &quote::literal(name))
+pub fn create_sql(name: &str, table: &TableName, backlog: Backlog) -> String {
+    let publishes = if backlog == Backlog::Publish { "true" } else { "false" };
+    CREATE_SLOT
+        .replace("{slot}", &quote::literal(name))
+        .replace("{table}", &quote::qualified(&table.schema, &table.name))
+        .replace("{publishes_backlog}", publishes)
 }

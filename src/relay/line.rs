@@ -24,7 +24,7 @@ use crate::sink::{Checkpoint, EntryWriter, Failure, Written, checkpoint_key};
 const IN_FLIGHT_MAX: usize = 32;
 /// Events received and not settled. They cost about 40 bytes each, so this bounds some ten
 /// megabytes; at 80,000 events/s it is three seconds of waiting for the disk of Redis.
-const OUTSTANDING_EVENTS_MAX: u64 = 262_144;
+pub(super) const OUTSTANDING_EVENTS_MAX: u64 = 262_144;
 /// Full batches that wait for their turn; a read of the socket may fill a few beyond.
 const WAITING_BATCHES_MAX: usize = 4;
 

@@ -9,14 +9,21 @@
 //! deciding half between model servers and lets faults rain. It must stay true that nothing in
 //! the deciding half does I/O or reads a clock.
 
+mod backlog;
+mod ferry;
 mod flight;
+mod forget;
+mod handover;
 mod history;
 mod hold;
 mod landing;
 mod line;
 mod memory;
+mod park;
 mod preflight;
 mod progress;
+mod reader;
+mod reconcile;
 mod restart;
 mod session;
 mod settle;
@@ -25,5 +32,7 @@ mod silence;
 mod simulation;
 mod start;
 mod streams;
+mod tenure;
 
+pub use handover::to_poll;
 pub use restart::run;

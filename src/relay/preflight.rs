@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::config::{AfterPublish, Settings, TableName};
 use crate::error::{Error, Result};
-use crate::outbox::Plan;
+use crate::outbox::{Plan, Selection};
 use crate::postgres::{self, from_sql, quote};
 use crate::sink::{Durable, Facts};
 
@@ -54,6 +54,19 @@ pub(super) async fn check_table(client: &Client, settings: &Settings) -> Result<
         }
     }
     Ok(())
+}
+
+/// How rows of the outbox are read by SQL.
+pub(super) async fn selection(client: &Client, table: &TableName) -> Result<Selection> {
+    let doing = format!("cannot read the columns of table {table}");
+    let rows = client
+        .query(FIND_TABLE, &[&table.schema, &table.name])
+        .await
+        .map_err(|error| from_sql(&doing, error))?;
+    let columns: Vec<(String, u32)> =
+        rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
+    let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
+    Selection::from_columns(table, &described)
 }
 
 /// A commit that waits for us would wait for ever: we confirm what is marked, and mark what others

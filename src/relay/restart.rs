@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::forget::Forgetting;
 use super::hold::{self, Held};
 use super::memory::Memory;
 use super::session::{End, Session};
@@ -15,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
 use crate::shutdown::Shutdown;
-use crate::sink::Failure;
+use crate::sink::{Delivery, Failure, Sink};
 use crate::telemetry::{State, Status};
 
 /// A line that lasted this long was a good one: the next trouble is a new one.
@@ -67,17 +68,20 @@ impl Relay {
     /// One line, from its start to its end.
     async fn line(&mut self, shutdown: &mut Shutdown) -> Result<Next> {
         self.context.status.enter(State::Connecting);
-        let start = tokio::select! {
+        let mut start = tokio::select! {
             biased;
             () = shutdown.requested() => return Ok(Next::Stop),
-            start = self.context.start(!self.has_begun) => start?,
+            start = self.context.start() => start?,
         };
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         announce(&self.context, &start, is_first);
         let (began, settings) = (Instant::now(), Arc::clone(&self.context.settings));
         let status = Arc::clone(&self.context.status);
+        let forgetting = start.forgetting.take();
+        let beside = forget(&self.context, forgetting);
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
-        let ended = session.run(shutdown, settings.shutdown_grace).await;
+        let running = Box::pin(session.run(shutdown, settings.shutdown_grace));
+        let ended = with(beside, running).await;
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();
             self.said.clear();
@@ -123,6 +127,30 @@ impl Relay {
         let delay = self.backoff.next_delay();
         tell(&error, delay, &mut self.said);
         Ok(delay)
+    }
+}
+
+/// Has Redis forget what it remembers of a backlog. What fails is left to the pollers' sweep.
+async fn forget(context: &Context, forgetting: Option<Forgetting>) {
+    let Some(forgetting) = forgetting else { return };
+    let Ok(sink) = Sink::connect(&context.settings.redis_url, context.timeouts()).await else {
+        return;
+    };
+    if let Ok(delivery) = Delivery::load(sink).await {
+        forgetting.finish(delivery).await;
+    }
+}
+
+/// The result of `main`; `beside` goes on for as long as that takes, and no longer.
+async fn with<T>(beside: impl Future<Output = ()>, main: impl Future<Output = T>) -> T {
+    let endless = async {
+        beside.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        result = main => result,
+        () = endless => unreachable!("it never ends"),
     }
 }
 

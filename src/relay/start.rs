@@ -11,25 +11,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use super::forget::Forgetting;
 use super::history::History;
 use super::line::{Limits, Line};
-use super::preflight::{check_table, refuse_synchronous, tell_hazards, tell_unpublished};
+use super::preflight::{check_table, refuse_synchronous, selection, tell_hazards};
 use super::settle::{Marker, Settler};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
+use crate::outbox::Selection;
 use crate::postgres::{self, Replication, Standing, Target, from_sql};
 use crate::sink::{self, Durable, Facts, Gate, Sink, Timeouts};
-use crate::telemetry::{Endpoints, State, Status};
+use crate::telemetry::{Endpoints, Status};
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
-const END_WALSENDER: &str = include_str!("../../sql/queries/end_walsender.sql");
 
-/// How often a standby looks whether the slot is free: well inside the second or two in which it is
-/// to lead.
-const STANDBY_POLL: Duration = Duration::from_millis(500);
-/// A walsender of our own whose connection is dead is given so long to end by itself.
-const OWN_PATIENCE: Duration = Duration::from_secs(5);
 /// A frame carries one row of the WAL: an event with its column names and PostgreSQL's own bytes,
 /// and other columns.
 const FRAME_SLACK_BYTES: usize = 64 * 1024 * 1024;
@@ -41,6 +37,8 @@ pub(super) struct Start {
     pub line: Line,
     pub replication: Replication,
     pub sink: Sink,
+    /// What Redis is to forget of a backlog, beside the line.
+    pub forgetting: Option<Forgetting>,
     /// How Redis is asked whether its entries are safe, where that needs asking.
     pub gate: Option<Gate>,
     pub settler: Settler,
@@ -91,15 +89,22 @@ impl Context {
         Timeouts { connect: self.settings.connect_timeout, reply: self.settings.redis_timeout }
     }
 
-    /// Brings a line up. While another relay holds the slot this waits, as a standby. `is_first`
-    /// says that no line of this process came up before.
-    pub async fn start(&self, is_first: bool) -> Result<Start> {
+    /// Brings a line up. While another relay is at work this waits, as a standby; where the slot is
+    /// missing or lost the rows from before a new one go out first.
+    pub async fn start(&self) -> Result<Start> {
         let settings = &*self.settings;
         let (client, facts) = self.connect_postgres().await?;
-        let (sink, redis, durable) = self.connect_redis().await?;
+        let (mut sink, mut redis, mut durable) = self.connect_redis().await?;
 
         self.in_time(self.prepare_publication(&client)).await?;
-        self.free_slot(&client, &sink, is_first).await?;
+        let mut forgetting = None;
+        let slot = self.take_turn(&client).await?;
+        if slot.as_ref().is_none_or(|slot| slot.lost.is_some()) {
+            // Seldom, and large.
+            forgetting = Some(Box::pin(self.heal(&client, &facts, slot.as_ref())).await?);
+            // That may have taken hours.
+            (sink, redis, durable) = self.connect_redis().await?;
+        }
 
         let mut replication = self.replication().await?;
         let standing = replication.identify().await?;
@@ -142,6 +147,7 @@ impl Context {
                 pid: replication.pid(),
                 timeout: settings.connect_timeout,
             },
+            forgetting,
             replication,
             probe_key: checkpoint,
             sink,
@@ -152,18 +158,14 @@ impl Context {
         })
     }
 
-    async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         in_time(self.settings.connect_timeout, statement).await
     }
 
     /// A session that is set up and checked.
     async fn connect_postgres(&self) -> Result<(Client, postgres::Facts)> {
-        let client = self.target.sql().await?;
+        let client = self.session().await?;
         let checks = async {
-            // First of all: a timeout or a mode that is set for the role must not cut the rest
-            // short.
-            let set_up = client.batch_execute(SESSION).await;
-            set_up.map_err(|error| from_sql("cannot set the session up", error))?;
             let facts = postgres::facts(&client).await?;
             if !facts.may_replicate {
                 return Err(postgres::missing_replication_right(&facts.role));
@@ -175,13 +177,30 @@ impl Context {
         Ok((client, facts))
     }
 
-    async fn replication(&self) -> Result<Replication> {
+    /// An SQL session, set up.
+    pub(super) async fn session(&self) -> Result<Client> {
+        let client = self.target.sql().await?;
+        // First of all: a timeout or a mode that is set for the role must not cut the rest short.
+        let set_up = async {
+            let set_up = client.batch_execute(SESSION).await;
+            set_up.map_err(|error| from_sql("cannot set the session up", error))
+        };
+        self.in_time(set_up).await?;
+        Ok(client)
+    }
+
+    /// How rows of the outbox are read by SQL.
+    pub(super) async fn selection(&self, client: &Client) -> Result<Selection> {
+        self.in_time(selection(client, &self.settings.outbox_table)).await
+    }
+
+    pub(super) async fn replication(&self) -> Result<Replication> {
         let bytes_max = self.settings.max_event_bytes.saturating_add(FRAME_SLACK_BYTES);
         self.target.replication(bytes_max).await
     }
 
     /// What names slot and system in checkpoint keys, and the key of the default stream's.
-    fn checkpoint(&self, standing: &Standing) -> (String, String) {
+    pub(super) fn checkpoint(&self, standing: &Standing) -> (String, String) {
         let source = format!("{}@{}", self.settings.slot_name, standing.system_id);
         let key = sink::checkpoint_key(&self.settings.stream_name, &source);
         (source, key)
@@ -206,8 +225,8 @@ impl Context {
                  slot cannot read the WAL from before a new publication"
             ))
             .hint(
-                "drop the slot (SELECT pg_drop_replication_slot(...)) and run `walrelay setup`; \
-                 rows with published = false that were written before are not sent by it",
+                "drop the slot (SELECT pg_drop_replication_slot(...)): the relay then creates both, \
+                 and publishes what the table still holds unpublished",
             ));
         }
         postgres::create_publication(client, name, table).await?;
@@ -215,83 +234,11 @@ impl Context {
         Ok(())
     }
 
-    /// Waits until the slot is there and nobody holds it.
-    async fn free_slot(&self, client: &Client, sink: &Sink, is_first: bool) -> Result<()> {
-        let name = &self.settings.slot_name;
-        let (began, mut is_said) = (Instant::now(), false);
-        loop {
-            let found = postgres::find_slot(client, name, self.target.database());
-            let Some(slot) = self.in_time(found).await? else {
-                // Also when it was dropped while this relay stood by.
-                let is_known = is_said || !is_first || self.has_published(sink).await?;
-                self.create_slot(client, is_known).await?;
-                continue;
-            };
-            let Some(pid) = slot.active_pid else { return Ok(()) };
-            self.status.enter(State::Standby);
-            let holder = slot.active_application.as_deref().unwrap_or("unknown");
-            if holder == self.target.application_name() {
-                self.in_time(self.end_own(client, pid, began.elapsed())).await?;
-            } else if !std::mem::replace(&mut is_said, true) {
-                tracing::info!(
-                    slot = name,
-                    pid,
-                    holder,
-                    "standby: the slot is in use; taking over once it is free"
-                );
-            }
-            tokio::time::sleep(STANDBY_POLL).await;
-        }
-    }
-
-    /// An earlier connection of this very process still holds the slot: its link died, and
-    /// PostgreSQL has not noticed. It is given time, then ended, then named.
-    async fn end_own(&self, client: &Client, pid: i32, waited: Duration) -> Result<()> {
-        let slot = &self.settings.slot_name;
-        if waited < OWN_PATIENCE {
-            return Ok(());
-        }
-        if waited > OWN_PATIENCE * 3 {
-            return Err(Error::transient(format!(
-                "replication slot {slot:?} is held by process {pid} of PostgreSQL, an earlier \
-                 connection of this relay that does not end"
-            ))
-            .hint(format!("SELECT pg_terminate_backend({pid})")));
-        }
-        tracing::warn!(slot, pid, "ending an earlier connection of this relay that is dead");
-        let ended = client.query_one(END_WALSENDER, &[&pid]).await;
-        ended.map(drop).map_err(|error| from_sql("cannot end a walsender of this relay", error))
-    }
-
-    /// Whether events were published from this slot to this Redis before.
-    async fn has_published(&self, sink: &Sink) -> Result<bool> {
-        let (_, checkpoint) = self.checkpoint(&self.replication().await?.identify().await?);
-        let known = sink.has_checkpoint(&checkpoint).await;
-        known.map_err(|failure| failure.into_error("cannot read the checkpoint in Redis"))
-    }
-
-    async fn create_slot(&self, client: &Client, is_known: bool) -> Result<()> {
-        let Settings { slot_name: name, outbox_table: table, auto_create, .. } = &*self.settings;
-        if !auto_create {
-            return Err(missing(&format!("replication slot {name:?}")));
-        }
-        if is_known {
-            return Err(Error::definite(format!(
-                "replication slot {name:?} is gone, and events were published from it: what was \
-                 committed since then is in no slot"
-            ))
-            .hint(
-                "run `walrelay setup` for a new slot; it sends what is committed from then on. \
-                 Rows that are still published = false must be inserted anew",
-            ));
-        }
-        tracing::info!(slot = name, "creating the slot: waits for the transactions that are open");
-        postgres::create_slot(client, name).await?;
-        tracing::info!(slot = name, "replication slot created: events from now on are published");
-        tell_unpublished(client, table).await
-    }
-
-    async fn connect_gate(&self, durable: Durable, checkpoint: &str) -> Result<Option<Gate>> {
+    pub(super) async fn connect_gate(
+        &self,
+        durable: Durable,
+        checkpoint: &str,
+    ) -> Result<Option<Gate>> {
         let Some(barrier) = durable.barrier else { return Ok(None) };
         let url = &self.settings.redis_url;
         let key = format!("{checkpoint}:watermark");
@@ -302,6 +249,12 @@ impl Context {
     }
 
     async fn connect_redis(&self) -> Result<(Sink, Facts, Durable)> {
+        let (sink, facts, durable) = self.redis().await?;
+        tell_hazards(&facts, durable);
+        Ok((sink, facts, durable))
+    }
+
+    pub(super) async fn redis(&self) -> Result<(Sink, Facts, Durable)> {
         let settings = &*self.settings;
         let doing = format!("cannot use Redis at {}", sink::label(&settings.redis_url));
         let sink = Sink::connect(&settings.redis_url, self.timeouts())
@@ -309,7 +262,6 @@ impl Context {
             .map_err(|failure| failure.into_error(&doing))?;
         let facts = sink.facts().await.map_err(|failure| failure.into_error(&doing))?;
         let durable = Durable::of(settings.durability, &facts)?;
-        tell_hazards(&facts, durable);
         Ok((sink, facts, durable))
     }
 }

@@ -12,6 +12,7 @@ mod durable;
 mod entry;
 mod failure;
 mod publish;
+mod recent;
 
 pub use batch::{Batch, Hint, Sealed};
 pub use checkpoint::{Checkpoint, checkpoint_key, delivered_key};
@@ -21,3 +22,4 @@ pub use durable::{Barrier, Durable, Gate};
 pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};
 pub use publish::Written;
+pub use recent::{EventIds, uuid, uuid_text};

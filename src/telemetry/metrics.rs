@@ -41,6 +41,10 @@ pub struct Metrics {
     pub redis_rollbacks: Counter,
     /// Times a stream's checkpoint was of a history that PostgreSQL lost.
     pub history_rewinds: Counter,
+    /// Times the slot was gone or could not be read any more.
+    pub slots_lost: Counter,
+    /// Rows from before a new slot that were settled.
+    pub backlog_rows: Counter,
     /// Failures of any kind.
     pub errors: Counter,
 }
@@ -64,11 +68,12 @@ impl Metrics {
             "redis_outages": self.redis_outages.get(),
             "redis_rollbacks": self.redis_rollbacks.get(),
             "history_rewinds": self.history_rewinds.get(),
+            "slots_lost": self.slots_lost.get(),
         })
     }
 
     /// The names end in `_total` as they are printed.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 12] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
         [
             ("events_published", "Events written to Redis", &self.published),
             (
@@ -93,6 +98,12 @@ impl Metrics {
                 "Times PostgreSQL had lost the history that a stream was published from",
                 &self.history_rewinds,
             ),
+            (
+                "slots_lost",
+                "Times the slot was gone or lost, and a new one was begun with a snapshot",
+                &self.slots_lost,
+            ),
+            ("backlog_rows", "Rows from before a new slot that were settled", &self.backlog_rows),
             ("errors", "Failures of any kind, see the log", &self.errors),
         ]
     }
@@ -135,6 +146,8 @@ fn register_gauges(registry: &mut Registry, status: &Status) {
     let seconds = Real::default();
     seconds.set(status.lag_seconds());
     registry.register("lag_seconds", "Time the oldest unpublished event may have waited", seconds);
+    let left = status.backlog().map_or(0, |backlog| backlog.total.saturating_sub(backlog.done));
+    registry.register("backlog_left", "Rows from before a new slot still to settle", gauge(left));
     let positions = Family::<Labels, Gauge>::default();
     for (name, lsn) in [
         ("received", stands.received),

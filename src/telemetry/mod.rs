@@ -4,11 +4,13 @@
 //! and /metrics. It must stay true that nothing here waits for a server, and that no payload and no
 //! secret comes in.
 
+mod backlog;
 mod http;
 mod log;
 mod metrics;
 mod status;
 
+pub use backlog::Backlog;
 pub use http::{ask, serve};
 pub use log::start as start_log;
 pub use metrics::Metrics;

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::backlog::Backlog;
 use super::metrics::Metrics;
 use crate::lsn::Lsn;
 
@@ -25,6 +26,8 @@ pub enum State {
     Connecting,
     /// Another relay holds the slot; this one is ready to take over.
     Standby,
+    /// There was no slot, or none that can be read: the rows from before a new one are published.
+    Snapshot,
     /// The line is up.
     Streaming,
     /// The line is up, but PostgreSQL does not answer.
@@ -37,9 +40,10 @@ pub enum State {
 
 impl State {
     /// All of them, as /metrics counts them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Connecting,
         Self::Standby,
+        Self::Snapshot,
         Self::Streaming,
         Self::Silent,
         Self::Holding,
@@ -52,6 +56,7 @@ impl State {
         match self {
             Self::Connecting => "connecting",
             Self::Standby => "standby",
+            Self::Snapshot => "snapshot",
             Self::Streaming => "streaming",
             Self::Silent => "silent",
             Self::Holding => "holding",
@@ -59,7 +64,8 @@ impl State {
         }
     }
 
-    /// Whether a load balancer or an orchestrator should be content.
+    /// Whether a load balancer or an orchestrator should be content. Not with a snapshot: what is
+    /// committed now is published only after it.
     #[must_use]
     pub fn is_ready(self) -> bool {
         matches!(self, Self::Streaming | Self::Standby)
@@ -107,6 +113,7 @@ struct Said {
     state: State,
     since: Instant,
     endpoints: Endpoints,
+    backlog: Option<Backlog>,
     last_error: Option<LastError>,
 }
 
@@ -141,6 +148,7 @@ impl Default for Status {
             state: State::Connecting,
             since: now,
             endpoints: Endpoints::default(),
+            backlog: None,
             last_error: None,
         };
         Self {
@@ -185,6 +193,30 @@ impl Status {
     /// A line came up between these.
     pub fn connected(&self, endpoints: Endpoints) {
         self.said().endpoints = endpoints;
+    }
+
+    /// So many rows from before a new slot are to be published first.
+    pub fn backlog_begins(&self, total: u64) {
+        self.said().backlog = Some(Backlog::new(total));
+    }
+
+    /// So many of them are settled.
+    pub fn backlog_settled(&self, rows: u64) {
+        self.metrics.backlog_rows.inc_by(rows);
+        if let Some(backlog) = &mut self.said().backlog {
+            backlog.done += rows;
+        }
+    }
+
+    /// There are none left, or it is begun again.
+    pub fn backlog_ends(&self) {
+        self.said().backlog = None;
+    }
+
+    /// How far they are.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        self.said().backlog
     }
 
     /// Something went wrong; it is shown until the next thing does.
@@ -267,6 +299,7 @@ impl Status {
                 "settled": stands.settled.to_string(),
                 "confirmed": stands.confirmed.to_string(),
             },
+            "backlog": said.backlog.as_ref().map(Backlog::document),
             "lag": {
                 "bytes": unconfirmed_bytes(&stands),
                 "events": stands.outstanding,

@@ -22,12 +22,17 @@ impl Postgres {
     pub fn standby(&self) -> Self {
         let standby = self.sibling();
         copy(&self.data(), &standby.data());
-        let slots = standby.data().join("pg_replslot");
+        standby.forget_slots();
+        std::fs::write(standby.data().join("standby.signal"), "").expect("standby.signal");
+        standby
+    }
+
+    /// Takes all slots away, as a backup that was restored has none. The server must be stopped.
+    pub fn forget_slots(&self) {
+        let slots = self.data().join("pg_replslot");
         for slot in std::fs::read_dir(&slots).expect("pg_replslot").flatten() {
             std::fs::remove_dir_all(slot.path()).expect("a slot's directory");
         }
-        std::fs::write(standby.data().join("standby.signal"), "").expect("standby.signal");
-        standby
     }
 
     /// Makes a primary of a standby, on a timeline of its own.

@@ -44,6 +44,16 @@ impl Ledger {
         Self::new(rows.iter().map(|row| row.get(0)).collect())
     }
 
+    /// Forgets the order of commit, for where several wrote.
+    pub fn sort(&mut self) {
+        self.committed.sort_unstable();
+    }
+
+    /// Whether that event was committed.
+    pub fn has(&self, event_id: &str) -> bool {
+        self.committed.iter().any(|id| id == event_id)
+    }
+
     /// How many events were committed.
     pub fn len(&self) -> usize {
         self.committed.len()

@@ -10,6 +10,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backlog;
 mod backpressure;
 mod bounds;
 mod crash;
@@ -17,6 +18,7 @@ mod durability;
 mod envelope;
 mod failover;
 mod history;
+mod lost_slot;
 mod names;
 mod network;
 mod operator;

@@ -1,0 +1,2 @@
+-- Ends every cursor of this session.
+CLOSE ALL
