@@ -13,6 +13,7 @@ mod harness;
 mod backpressure;
 mod bounds;
 mod crash;
+mod dead_letters_command;
 mod durability;
 mod envelope;
 mod failover;
