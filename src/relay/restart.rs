@@ -14,6 +14,7 @@ use super::start::{Context, Start};
 use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
+use crate::housekeeping::{Bound, Keeper};
 use crate::shutdown::Shutdown;
 use crate::sink::Failure;
 use crate::telemetry::{State, Status};
@@ -76,6 +77,10 @@ impl Relay {
         announce(&self.context, &start, is_first);
         let (began, settings) = (Instant::now(), Arc::clone(&self.context.settings));
         let status = Arc::clone(&self.context.status);
+        let bound = Bound::Slot(settings.slot_name.clone());
+        let keeper = Keeper::new(&settings, &self.context.target, &status, bound);
+        // Works as long as this line leads.
+        let _beside = keeper.map(Keeper::start);
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let ended = session.run(shutdown, settings.shutdown_grace).await;
         if began.elapsed() > GOOD_LINE {
