@@ -57,6 +57,7 @@ pub mod housekeeping;
 pub mod lsn;
 pub mod outbox;
 pub mod pgoutput;
+pub mod poller;
 pub mod postgres;
 pub mod relay;
 pub mod shutdown;

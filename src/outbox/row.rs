@@ -154,7 +154,9 @@ impl<'a> Row<'a> {
             || self.value(DEAD_LETTERED_AT).is_some()
     }
 
-    pub(super) fn event_id(&self) -> Option<&'a [u8]> {
+    /// The event's identity.
+    #[must_use]
+    pub fn event_id(&self) -> Option<&'a [u8]> {
         self.value(EVENT_ID)
     }
 
@@ -166,7 +168,9 @@ impl<'a> Row<'a> {
         self.value(AGGREGATE_TYPE)
     }
 
-    pub(super) fn aggregate_id(&self) -> Option<&'a [u8]> {
+    /// To which aggregate the event belongs: the ordering key.
+    #[must_use]
+    pub fn aggregate_id(&self) -> Option<&'a [u8]> {
         self.value(AGGREGATE_ID)
     }
 
@@ -178,7 +182,9 @@ impl<'a> Row<'a> {
         self.value(CREATED_AT)
     }
 
-    pub(super) fn topic(&self) -> Option<&'a [u8]> {
+    /// The stream that the row names.
+    #[must_use]
+    pub fn topic(&self) -> Option<&'a [u8]> {
         self.value(TOPIC)
     }
 

@@ -68,7 +68,8 @@ impl Failure {
     }
 
     /// Of an answer that is none: the state the line is built on is not what it was taken for.
-    pub(super) fn nonsense(text: &str) -> Self {
+    #[must_use]
+    pub fn nonsense(text: &str) -> Self {
         let text = text.to_owned();
         Self { verdict: Verdict::Restart, code: "REPLY".to_owned(), text }
     }
@@ -84,6 +85,12 @@ impl Failure {
             (_, verdict) => verdict,
         };
         Self { verdict, code: code.to_owned(), text: text.to_owned() }
+    }
+
+    /// Whether it speaks of the stream, so that every event for it would be told the same.
+    #[must_use]
+    pub fn is_of_the_stream(&self) -> bool {
+        matches!(self.code.as_str(), "WRONGTYPE" | "NOPERM")
     }
 
     /// As the program's error: an outage is transient, the rest is somebody's to mend.

@@ -1,0 +1,11 @@
+//! What the line cannot deliver, and outboxes without a slot: rows are claimed by SQL (FOR UPDATE
+//! SKIP LOCKED), published, settled.
+//!
+//! In: rows of the outbox. Out: entries and dead letters in Redis, settled rows. It must stay true
+//! that a row is claimed from before it is published until its settling is committed, that nothing
+//! is written after a claim has ended (`sink::LEASE`), and that a crash at any point leaves rows
+//! that are claimed again and found to be in Redis already.
+
+mod courier;
+
+pub use courier::{Courier, Outcome, Terms};
