@@ -15,6 +15,7 @@ use super::start::{Context, Start};
 use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
+use crate::housekeeping::{Bound, Keeper};
 use crate::shutdown::Shutdown;
 use crate::sink::{Delivery, Failure, Sink};
 use crate::telemetry::{State, Status};
@@ -79,6 +80,10 @@ impl Relay {
         let status = Arc::clone(&self.context.status);
         let forgetting = start.forgetting.take();
         let beside = forget(&self.context, forgetting);
+        let bound = Bound::Slot(settings.slot_name.clone());
+        let keeper = Keeper::new(&settings, &self.context.target, &status, bound);
+        // Works as long as this line leads.
+        let _keeping = keeper.map(Keeper::start);
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let running = Box::pin(session.run(shutdown, settings.shutdown_grace));
         let ended = with(beside, running).await;

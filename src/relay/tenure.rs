@@ -102,7 +102,7 @@ impl Context {
         waited: Duration,
         is_said: &mut bool,
     ) -> Result<()> {
-        let Obstacle { pid, application: holder, what, is_dead } = obstacle;
+        let Obstacle { pid, application: holder, what, is_dead, .. } = obstacle;
         if holder == self.target.application_name() {
             return self.in_time(self.end_own(client, *pid, waited)).await;
         }

@@ -306,6 +306,7 @@ impl Status {
                 "seconds": self.lag_seconds(),
             },
             "events": self.metrics.events_document(),
+            "retention": self.metrics.retention_document(),
             "reconnects": self.metrics.reconnects_document(),
             "last_error": said.last_error,
         })
