@@ -30,8 +30,8 @@ pub(super) const SLOT_IS_LOST: &str = "where wal_status in pg_replication_slots 
      pg_drop_replication_slot(...)), and the relay does the same";
 const SLOT_IS_OLDER: &str = "if it exists now, the slot is older: it stands at WAL from before the \
      publication was created, which PostgreSQL cannot decode for it. Move the slot past that point \
-     (SELECT pg_replication_slot_advance(slot, lsn)) and it sends none of the rows in between, or drop \
-     it: the relay then publishes what the table still holds unpublished";
+     (SELECT pg_replication_slot_advance(slot, lsn)) and it sends none of the rows in between, or \
+     drop it: the relay then publishes what the table still holds unpublished";
 
 /// An error response of either connection, field by field.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! What Redis is to forget of the backlog: ids of events whose rows are settled for long enough
 //! that nobody can write them any more.
 //!
-//! In: ids by key, when their rows are settled. Out: they are gone from Redis a lease later. It must
-//! stay true that nothing is forgotten earlier; what is never forgotten here, for a crash came
+//! In: ids by key, when their rows are settled. Out: they are gone from Redis a lease later. It
+//! must stay true that nothing is forgotten earlier; what is never forgotten here, for a crash came
 //! first, the pollers sweep.
 
 use std::cell::RefCell;
