@@ -1,7 +1,7 @@
 //! Rows from before the slot that cannot be published now: parked, as the line parks its own.
 //!
-//! In: rows with their reasons. Out: they bear attempts, the time of the next one, the reason, and a
-//! place in the order of commits just before the slot's beginning. It must stay true that such
+//! In: rows with their reasons. Out: they bear attempts, the time of the next one, the reason, and
+//! a place in the order of commits just before the slot's beginning. It must stay true that such
 //! places rise with the rows' ids, that they lie before everything that the slot sends, and that a
 //! row that somebody else has settled stays as it is.
 
@@ -55,7 +55,8 @@ pub(super) struct Parker {
 }
 
 impl Parker {
-    /// For a slot that begins at `consistent`. The statement is prepared in the session of `client`.
+    /// For a slot that begins at `consistent`. The statement is prepared in the session of
+    /// `client`.
     pub async fn new(
         client: &Client,
         table: &TableName,
