@@ -225,8 +225,8 @@ impl Context {
                  slot cannot read the WAL from before a new publication"
             ))
             .hint(
-                "drop the slot (SELECT pg_drop_replication_slot(...)): the relay then creates both, \
-                 and publishes what the table still holds unpublished",
+                "drop the slot (SELECT pg_drop_replication_slot(...)): the relay then creates \
+                 both, and publishes what the table still holds unpublished",
             ));
         }
         postgres::create_publication(client, name, table).await?;
