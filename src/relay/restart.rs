@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::hold::{self, Held};
 use super::memory::Memory;
 use super::session::{End, Session};
@@ -37,9 +39,10 @@ pub async fn run(
     let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
     let (memory, said) = (Memory::default(), String::new());
-    let mut relay = Relay { context, backoff, memory, said, has_begun: false };
+    let released = Arc::new(Notify::new());
+    let mut relay = Relay { context, backoff, memory, said, has_begun: false, released };
     loop {
-        let delay = match relay.line(&mut shutdown).await {
+        let delay = match Box::pin(relay.line(&mut shutdown)).await {
             Ok(Next::Stop) => return Ok(()),
             // Not at once: a batch that Redis cannot stand would be tried without end.
             Ok(Next::Again) => relay.backoff.next_delay(),
@@ -62,6 +65,8 @@ struct Relay {
     said: String,
     /// Whether a line came up in this process.
     has_begun: bool,
+    /// Told by whoever gets parked events out: what waits behind them may go on.
+    released: Arc<Notify>,
 }
 
 impl Relay {
@@ -71,7 +76,7 @@ impl Relay {
         let start = tokio::select! {
             biased;
             () = shutdown.requested() => return Ok(Next::Stop),
-            start = self.context.start(!self.has_begun) => start?,
+            start = self.context.start(!self.has_begun, &mut self.memory, &self.released) => start?,
         };
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         announce(&self.context, &start, is_first);
