@@ -3,7 +3,10 @@
 SELECT
     a.attname::text AS column_name,
     a.atttypid AS type_oid,
+    pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name,
+    a.attgenerated <> '' AS is_generated,
     pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') AS may_update,
+    pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE') AS may_update_column,
     pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_delete
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -1,6 +1,7 @@
--- Aggregates with an event that a relay has parked: what comes later waits behind it. Reads only,
--- by the partial index on next_attempt_at.
-SELECT DISTINCT o.aggregate_id::text AS aggregate_id
-FROM {table} AS o
-WHERE o.next_attempt_at IS NOT NULL AND o.wal_position IS NOT NULL
-    AND o.published IS NOT TRUE AND o.dead_lettered_at IS NULL
+-- Aggregates with a row that a relay has parked and that is not out yet: $1 of them at most. Reads
+-- only; by the partial index on next_attempt_at.
+SELECT DISTINCT aggregate_id::text AS aggregate_id
+FROM {table}
+WHERE next_attempt_at IS NOT NULL AND wal_position IS NOT NULL
+    AND NOT published AND dead_lettered_at IS NULL AND aggregate_id IS NOT NULL
+LIMIT $1

@@ -204,7 +204,7 @@ impl<'a> Envelope<'a> {
         let envelope = Self {
             event_id: row.event_id().ok_or(Unfit::Null("event_id"))?,
             event_type: row.event_type().unwrap_or_default(),
-            stream: row.topic().unwrap_or(defaults.stream),
+            stream: Self::stream_of(row, defaults)?,
             schema_version: row.schema_version().unwrap_or(SCHEMA_VERSION_DEFAULT),
             occurred_at: match row.created_at() {
                 Some(text) => OccurredAt::from_postgres(text)?,
@@ -224,14 +224,20 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
-    fn check(&self, limit: usize) -> Result<(), Unfit> {
-        let stream = std::str::from_utf8(self.stream).map_err(|_| Unfit::NotUtf8("topic"))?;
+    /// The stream that the event of `row` goes to, should it be one.
+    pub fn stream_of(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<&'a [u8], Unfit> {
+        let name = row.topic().unwrap_or(defaults.stream);
+        let stream = std::str::from_utf8(name).map_err(|_| Unfit::NotUtf8("topic"))?;
         if stream.is_empty()
             || stream.len() > STREAM_NAME_BYTES_MAX
             || stream.chars().any(char::is_control)
         {
             return Err(Unfit::StreamName);
         }
+        Ok(name)
+    }
+
+    fn check(&self, limit: usize) -> Result<(), Unfit> {
         let bytes = self.bytes();
         if bytes > limit { Err(Unfit::TooLarge { bytes, limit }) } else { Ok(()) }
     }

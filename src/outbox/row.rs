@@ -4,6 +4,9 @@
 //! [`Row`] (the values, borrowed). Columns are found by name, so that adding, dropping or
 //! reordering them is harmless; unknown ones are stepped over.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::config::TableName;
 use crate::error::{Error, Result};
 use crate::outbox::envelope::Unfit;
@@ -56,6 +59,8 @@ const INTEGER_TYPES: [u32; 3] = [21, 23, 20];
 pub struct Plan {
     /// By column number: the index of its field, `None` for a column that means nothing to us.
     columns: Vec<Option<usize>>,
+    /// By column number.
+    names: Arc<[String]>,
     payload_is_json: bool,
 }
 
@@ -99,12 +104,24 @@ impl Plan {
             columns.clone().map(|(name, _)| COLUMNS.iter().position(|known| *known == name));
         Ok(Self {
             columns: fields.collect(),
+            names: columns.clone().map(|(name, _)| name.to_owned()).collect(),
             payload_is_json: JSON_TYPES.contains(&type_of("payload")),
         })
     }
 
     pub(super) fn payload_is_json(&self) -> bool {
         self.payload_is_json
+    }
+
+    /// All values of a tuple that is read by this plan, to be kept.
+    #[must_use]
+    pub fn copy(&self, tuple: &Tuple<'_>) -> Copied {
+        let text = |column| match column {
+            Column::Text(bytes) => Some(bytes.into()),
+            // Of an INSERT all values are there, and none is binary: that was not asked for.
+            Column::Null | Column::Binary(_) | Column::UnchangedToast => None,
+        };
+        Copied { names: Arc::clone(&self.names), values: tuple.columns().map(text).collect() }
     }
 
     /// Reads one tuple by this plan.
@@ -119,6 +136,33 @@ impl Plan {
             };
         }
         Ok(Row { values, payload_is_json: self.payload_is_json })
+    }
+}
+
+/// A whole row that outlives its message, with the columns that mean nothing to us.
+#[derive(Clone)]
+pub struct Copied {
+    names: Arc<[String]>,
+    values: Vec<Option<Box<[u8]>>>,
+}
+
+impl Copied {
+    /// Name and value of each column.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.names.iter().map(String::as_str).zip(self.values.iter().map(Option::as_deref))
+    }
+
+    /// Bytes of its values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.values.iter().flatten().map(|value| value.len()).sum()
+    }
+}
+
+/// Shows its size only: a value must not reach a log by way of `{:?}`.
+impl fmt::Debug for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Copied({} bytes)", self.bytes())
     }
 }
 

@@ -291,7 +291,7 @@ impl Settle<'_> {
         while let Some(parcel) = parcels.recv().await {
             if self.is_marked {
                 // What was sent through the snapshot is visible: a row that is missing is gone.
-                let rows = Rows { ids: parcel.ids, transactions: Vec::new() };
+                let rows = Rows { ids: parcel.ids, ..Rows::default() };
                 let marked = self.marker.mark(&rows).await?;
                 self.status.metrics.marked.inc_by(marked.rows);
                 self.status.metrics.gone.inc_by(marked.gone);

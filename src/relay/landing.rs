@@ -6,13 +6,17 @@
 
 use tokio::time::Instant;
 
+use super::desk::Answer;
 use super::flight::Flight;
 use super::history::Judgement;
-use super::session::{Intake, Session};
+use super::leaving::Unpublished;
+use super::session::{Intake, Marking, Session};
+use super::settle::{Job, Marked, Marker};
 use super::streams::{Opening, StreamId};
+use crate::config::AfterPublish;
 use crate::error::{Error, Result};
 use crate::lsn::Position;
-use crate::sink::{Checkpoint, Failure, Verdict, Written};
+use crate::sink::{Batch, Checkpoint, Failure, Verdict, Written};
 use crate::telemetry::State;
 
 /// What came back from Redis.
@@ -21,7 +25,10 @@ pub(super) enum Landed {
     Anchored(StreamId, Then, Result<(), Failure>),
     /// The slot is another's by now.
     Dispossessed(Error),
-    Published(Box<Flight>, Result<Written, Failure>),
+    /// With the batch, if it or a part of it was not written for a refusal.
+    Published(Box<Flight>, Result<Written, Failure>, Option<Batch>),
+    /// A stream could not be taken over for this reason; what its checkpoint says.
+    Refused(StreamId, Failure, Result<Option<Checkpoint>, Failure>),
     Safe(Result<(), Failure>),
     Pong(Result<(), Failure>),
 }
@@ -52,10 +59,11 @@ impl Session<'_> {
                 Ok(None)
             }
             Landed::Opened(stream, keys, Err(failure)) => match failure.verdict {
-                // Everything before the event that wanted the stream is settled, then we stop.
                 Verdict::Rejected | Verdict::Definite => {
-                    let error = self.line.not_opened(stream, failure);
-                    self.break_off(error);
+                    let sink = self.sink.clone();
+                    self.flights.push(Box::pin(async move {
+                        Landed::Refused(stream, failure, sink.peek(&keys.checkpoint).await)
+                    }));
                     Ok(None)
                 }
                 Verdict::Outage | Verdict::Restart | Verdict::Fenced | Verdict::Rewound => {
@@ -67,8 +75,21 @@ impl Session<'_> {
                 classify(failure, "cannot tie a checkpoint to PostgreSQL's history")
             }
             Landed::Dispossessed(error) => Err(error),
-            Landed::Published(flight, Ok(written)) => self.published(*flight, &written),
-            Landed::Published(flight, Err(failure)) => self.unpublished(&flight, failure),
+            Landed::Refused(stream, refusal, Ok(checkpoint)) => {
+                let error = self.line.not_opened(stream, refusal, checkpoint.as_ref());
+                // Everything before the event that wanted the stream is settled, then we stop.
+                if let Some(error) = error {
+                    self.break_off(error);
+                }
+                Ok(None)
+            }
+            Landed::Refused(_, _, Err(failure)) => classify(failure, "cannot read a checkpoint"),
+            Landed::Published(flight, Ok(written), returned) => {
+                self.published(*flight, &written, returned)
+            }
+            Landed::Published(flight, Err(failure), returned) => {
+                self.unpublished(*flight, failure, returned)
+            }
             Landed::Safe(Ok(())) => {
                 self.settler.safe();
                 Ok(None)
@@ -89,7 +110,7 @@ impl Session<'_> {
             self.tell_redis_lost(&keys.stream, known, position);
         }
         self.memory.reached(&keys.stream, position);
-        let judgement = self.line.judge(checkpoint);
+        let judgement = self.line.judge(stream, checkpoint);
         let opening = self.line.opening(checkpoint, &judgement);
         let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.line.timeline());
         // Before the first batch: a position of this timeline under the name of another would be
@@ -144,7 +165,12 @@ impl Session<'_> {
         Ok(None)
     }
 
-    fn published(&mut self, flight: Flight, written: &Written) -> Result<Option<Failure>> {
+    fn published(
+        &mut self,
+        flight: Flight,
+        written: &Written,
+        returned: Option<Batch>,
+    ) -> Result<Option<Failure>> {
         let metrics = &self.status.metrics;
         metrics.batches.inc();
         metrics.published.inc_by(u64::try_from(written.added).unwrap_or(0));
@@ -158,7 +184,7 @@ impl Session<'_> {
         if written.refusal.is_none() {
             self.memory.reached(self.line.name(flight.stream), flight.last_position);
         }
-        let (settling, refused) = self.line.published(flight, written)?;
+        let (settling, refused) = self.line.published(flight, written, returned)?;
         self.settler.add(settling, Instant::now());
         if let Some(error) = refused {
             self.break_off(error);
@@ -166,17 +192,91 @@ impl Session<'_> {
         Ok(None)
     }
 
-    fn unpublished(&mut self, flight: &Flight, failure: Failure) -> Result<Option<Failure>> {
-        if self.line.unpublished(flight) {
-            // It followed what was refused, and so is refused as well.
-            return Ok(None);
-        }
+    fn unpublished(
+        &mut self,
+        flight: Flight,
+        failure: Failure,
+        returned: Option<Batch>,
+    ) -> Result<Option<Failure>> {
+        let stream = flight.stream;
+        let failure = match self.line.unpublished(flight, failure, returned) {
+            Unpublished::Kept => return Ok(None),
+            Unpublished::Failed(failure) => failure,
+        };
         if failure.verdict == Verdict::Rewound {
-            let epoch = self.line.stop(flight);
-            self.rewind(flight.stream, epoch, &failure.text);
+            let epoch = self.line.stop(stream);
+            self.rewind(stream, epoch, &failure.text);
             return Ok(None);
         }
         classify(failure, "cannot publish a batch")
+    }
+
+    /// What the table said of parked events.
+    pub(super) fn answered(&mut self, answer: Answer) -> Result<()> {
+        match answer {
+            Answer::Parked(job, outcome) => {
+                self.status.metrics.parked.inc_by(outcome.parked);
+                if !outcome.gone.is_empty() {
+                    let rows = outcome.gone.len();
+                    self.memory.want(outcome.gone);
+                    return Err(Error::transient(format!(
+                        "{rows} refused events cannot be parked, for their rows were deleted: \
+                         asking the slot for them again"
+                    )));
+                }
+                self.line.parked(job.committed());
+            }
+            Answer::Held(refresh, found, _) => self.line.end_refresh(refresh, found.held),
+        }
+        Ok(())
+    }
+
+    /// Asks whether what was published is safe by now. What Redis was asked before is not asked
+    /// again: it answers once its disk, or its replicas, have it. A server that can only be waited
+    /// for is asked for a sign of life: it has outlived the wait.
+    pub(super) fn ask_gate(&mut self) {
+        if !self.settler.must_ask(Instant::now()) {
+            return;
+        }
+        let (gate, sink) = (self.gate.clone(), self.sink.clone());
+        self.flights.push(Box::pin(async move {
+            Landed::Safe(match gate {
+                Some(gate) => gate.pass().await,
+                None => sink.ping().await,
+            })
+        }));
+    }
+
+    /// Hands durable batches to the marker, or counts them as settled when rows are kept as they
+    /// are.
+    pub(super) fn settle(&mut self) {
+        let marker = match self.marking.take() {
+            Some(Marking::Idle(marker)) => marker,
+            busy => {
+                self.marking = busy;
+                return;
+            }
+        };
+        let now = Instant::now();
+        while let Some(job) = self.settler.take(now) {
+            if self.after_publish == AfterPublish::Keep {
+                job.receipts.into_iter().for_each(|receipt| self.line.settled(receipt));
+                continue;
+            }
+            self.marking = Some(Marking::Busy(Box::pin(async move {
+                let marked = marker.mark(&job.rows).await;
+                (marker, job, marked)
+            })));
+            return;
+        }
+        self.marking = Some(Marking::Idle(marker));
+    }
+
+    pub(super) fn marked(&mut self, marker: Box<Marker>, job: Job, marked: Marked) {
+        self.status.metrics.marked.inc_by(marked.rows);
+        self.status.metrics.gone.inc_by(marked.gone);
+        job.receipts.into_iter().for_each(|receipt| self.line.settled(receipt));
+        self.marking = Some(Marking::Idle(marker));
     }
 
     /// What a stream holds is of another history: its checkpoint goes back to the start, and what

@@ -1,23 +1,28 @@
 //! The deciding half of the line: messages in, batches out. Pure: no I/O, no clock.
 //!
 //! In: the bytes of pgoutput messages, keepalives, and what became of batches. Out: [`Action`]s:
-//! take a stream over, publish a batch. It must stay true that the events of a stream leave in the
+//! take a stream over, publish a batch. What cannot be published leaves by `leaving`. It must stay
+//! true that the events of a stream leave in the
 //! order of their positions, that each batch names the position it follows, and that everything
 //! queued here is bounded by [`Limits`]. A transaction is never gathered: its events go as they
 //! come.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::flight::{Action, Flight, Settling};
+use super::flight::{Action, Flight};
+use super::held::{self, Found, Held};
 use super::history::{History, Judgement};
+use super::leaving::Undecided;
+use super::parking::Parking;
 use super::progress::{Positions, Progress, Published};
 use super::streams::{Opening, StreamId, Streams};
-use crate::config::{EntryFormat, TableName};
+use crate::config::{EntryFormat, Ordering, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Defaults, Envelope, Plan, Row, Unfit};
 use crate::pgoutput::{self, Insert, Message, Relation, RelationCache};
-use crate::sink::{Checkpoint, EntryWriter, Failure, Written, checkpoint_key};
+use crate::sink::{Checkpoint, EntryWriter, checkpoint_key};
 
 /// Batches in flight over all streams: below the Redis client's own queue of 50, so that sending
 /// one never waits.
@@ -53,36 +58,53 @@ pub struct Limits {
     pub maxlen: u64,
     /// The hash of the publish script.
     pub publish_sha: Arc<str>,
+    /// What later events of an aggregate do while one is parked.
+    pub ordering: Ordering,
+    /// Whether the table has what parking takes. Without it what cannot be published ends the line.
+    pub parks: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Transaction {
-    commit_lsn: Lsn,
-    commit_time: i64,
-    xid: u32,
+pub(super) struct Transaction {
+    pub commit_lsn: Lsn,
+    pub commit_time: i64,
+    pub xid: u32,
     ordinal: u32,
+}
+
+impl Transaction {
+    pub fn position(&self) -> Position {
+        Position { commit_lsn: self.commit_lsn, ordinal: self.ordinal }
+    }
 }
 
 /// The deciding half of one line, from START_REPLICATION to its end.
 pub struct Line {
-    limits: Limits,
-    history: History,
-    progress: Progress,
+    pub(super) limits: Limits,
+    pub(super) history: History,
+    pub(super) progress: Progress,
     /// The outbox as PostgreSQL numbers it, once it was described.
     outbox_oid: Option<u32>,
     relations: RelationCache<Option<Plan>>,
     transaction: Option<Transaction>,
-    streams: Streams,
+    pub(super) streams: Streams,
+    pub(super) held: Held,
+    pub(super) parking: Parking,
+    /// Rows that are parked and that the slot may send again.
+    known: HashMap<i64, Position>,
+    /// An unfit event whose stream was not asked yet whether it has it.
+    pub(super) undecided: Option<Undecided>,
     writer: EntryWriter,
-    in_flight: usize,
-    in_flight_bytes: usize,
+    pub(super) in_flight: usize,
+    pub(super) in_flight_bytes: usize,
     ignored: u64,
 }
 
 impl Line {
-    /// A line that starts where the slot stands.
+    /// A line that starts where the slot stands, with what the table says is parked. `wanted` are
+    /// events that were refused before, and whose rows were gone.
     #[must_use]
-    pub fn new(limits: Limits, history: History) -> Self {
+    pub fn new(limits: Limits, history: History, found: Found, wanted: HashSet<Position>) -> Self {
         let source = format!("/{}/{}", limits.outbox.schema, limits.outbox.name);
         let mut streams = Streams::default();
         streams.find(limits.stream.as_bytes(), &limits);
@@ -93,6 +115,13 @@ impl Line {
             relations: RelationCache::default(),
             transaction: None,
             streams,
+            held: match limits.ordering {
+                Ordering::PerAggregate => Held::new(found.held),
+                Ordering::None => Held::default(),
+            },
+            known: found.known,
+            parking: Parking::new(wanted),
+            undecided: None,
             writer: EntryWriter::new(limits.format, source),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -167,34 +196,61 @@ impl Line {
             .ok_or_else(|| Error::definite("a transaction has more than 4,294,967,295 events"))?;
         let transaction = *transaction;
         let row = plan.read(&insert.tuple).map_err(|unfit| self.unfit(None, transaction, unfit))?;
-        if row.is_born_settled_or_parked() {
+        let id = row.id();
+        let is_known = !self.known.is_empty()
+            && id.is_some_and(|id| self.known.get(&id) == Some(&transaction.position()));
+        if is_known || row.is_born_settled_or_parked() {
             self.ignored += 1;
             return Ok(());
         }
-        let id = row.id();
-        self.add(&row, transaction).map_err(|unfit| match unfit {
-            Refused::Unfit(unfit) => self.unfit(id, transaction, unfit),
-            Refused::Progress(error) => error,
-        })
+        let Some(id) = id else { return Err(self.unfit(None, transaction, Unfit::Id)) };
+        match self.add(id, &row, transaction) {
+            Ok((stream, aggregate)) => {
+                let position = transaction.position();
+                let may_leave = self.held.has(aggregate)
+                    || self.streams.is_refusing(stream)
+                    || self.parking.wants(position);
+                if may_leave && let Ok(Some(plan)) = self.relations.get(insert.relation_oid) {
+                    self.parking.keep(position, stream, plan.copy(&insert.tuple));
+                }
+                Ok(())
+            }
+            Err(Refused::Unfit(unfit)) if self.limits.parks => {
+                let copied = match self.relations.get(insert.relation_oid) {
+                    Ok(Some(plan)) => Some(plan.copy(&insert.tuple)),
+                    Ok(None) | Err(_) => None,
+                };
+                self.set_aside(id, &row, copied, (transaction, unfit))
+            }
+            Err(Refused::Unfit(unfit)) => Err(self.unfit(Some(id), transaction, unfit)),
+            Err(Refused::Progress(error)) => Err(error),
+        }
     }
 
-    fn unfit(&self, id: Option<i64>, transaction: Transaction, unfit: Unfit) -> Error {
-        let TableName { schema, name } = &self.limits.outbox;
-        let row = id.map_or_else(|| "a row".to_owned(), |id| format!("row id={id}"));
-        Error::definite(format!(
-            "{row} of {schema}.{name} (commit at {}) cannot become an event: {unfit}",
-            transaction.commit_lsn
-        ))
-        .hint(format!(
-            "everything before it is published. Correct what writes such rows. To step over the \
-             rest of this transaction (insert its good rows again, they are skipped too): SELECT \
-             pg_replication_slot_advance('{}', '{}'::pg_lsn + 1)",
-            self.limits.slot, transaction.commit_lsn
-        ))
+    /// The aggregate of an event, by which it waits for others.
+    pub(super) fn aggregate_of(&self, id: &[u8]) -> u64 {
+        match self.limits.ordering {
+            Ordering::PerAggregate => held::aggregate(id),
+            Ordering::None => held::NOBODY,
+        }
     }
 
-    fn add(&mut self, row: &Row<'_>, transaction: Transaction) -> Result<(), Refused> {
-        let id = row.id().ok_or(Refused::Unfit(Unfit::Id))?;
+    pub(super) fn defaults(&self, transaction: Transaction) -> Defaults<'_> {
+        let Limits { stream, event_bytes_max, .. } = &self.limits;
+        Defaults {
+            stream: stream.as_bytes(),
+            commit_time: transaction.commit_time,
+            event_bytes_max: *event_bytes_max,
+        }
+    }
+
+    /// Queues the event of a row; its stream and its aggregate.
+    fn add(
+        &mut self,
+        id: i64,
+        row: &Row<'_>,
+        transaction: Transaction,
+    ) -> Result<(StreamId, u64), Refused> {
         let Limits { stream, event_bytes_max, .. } = &self.limits;
         let defaults = Defaults {
             stream: stream.as_bytes(),
@@ -203,17 +259,17 @@ impl Line {
         };
         let envelope = Envelope::new(row, &defaults).map_err(Refused::Unfit)?;
         let stream = self.streams.find(envelope.stream, &self.limits);
-        let position =
-            Position { commit_lsn: transaction.commit_lsn, ordinal: transaction.ordinal };
+        let aggregate = self.aggregate_of(envelope.aggregate_id);
+        let position = transaction.position();
         let (writer, progress) = (&mut self.writer, &mut self.progress);
         let added = self.streams.push(stream, &envelope, &self.limits, |filling| {
             filling.batch.push(&envelope, position, writer);
-            filling.rows.add(id, transaction.xid);
+            filling.rows.add(id, transaction.xid, aggregate);
             filling.commit_time = transaction.commit_time;
             progress.event(&mut filling.pending)
         });
         match added {
-            Some(added) => added.map_err(Refused::Progress),
+            Some(added) => added.map(|()| (stream, aggregate)).map_err(Refused::Progress),
             None => unreachable!("a stream was forgotten between being found and being used"),
         }
     }
@@ -233,11 +289,19 @@ impl Line {
         if let Some((stream, epoch)) = self.streams.next_missed(received) {
             return Some(Action::Rewind { stream, epoch });
         }
+        if let Some(settling) = self.next_unsendable() {
+            return Some(Action::Settle(settling));
+        }
         let bytes_max = self.limits.batches_in_flight * self.limits.batch_bytes;
         if self.in_flight >= IN_FLIGHT_MAX || self.in_flight_bytes >= bytes_max {
             return None;
         }
-        let ready = self.streams.next_ready(&self.limits, flush)?;
+        let ready = loop {
+            let ready = self.streams.next_ready(&self.limits, flush)?;
+            if let Some(ready) = self.sift(ready) {
+                break ready;
+            }
+        };
         let filling = ready.filling;
         let flight = Flight {
             stream: ready.stream,
@@ -245,6 +309,7 @@ impl Line {
             bytes: filling.batch.bytes(),
             pending: filling.pending,
             rows: filling.rows,
+            follows: ready.follows,
             last_position: filling.batch.last_position(),
             commit_time: filling.commit_time,
         };
@@ -258,6 +323,8 @@ impl Line {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.progress.outstanding() < OUTSTANDING_EVENTS_MAX
+            && self.undecided.is_none()
+            && !self.parking.is_full()
             && self.streams.batches_behind() < WAITING_BATCHES_MAX
             && self.streams.waiting_bytes()
                 < self.limits.batches_in_flight * self.limits.batch_bytes
@@ -271,12 +338,13 @@ impl Line {
 
     /// What the checkpoint of a stream that was taken over is worth.
     #[must_use]
-    pub fn judge(&self, checkpoint: &Checkpoint) -> Judgement {
+    pub fn judge(&self, stream: StreamId, checkpoint: &Checkpoint) -> Judgement {
         // What a stream that was forgotten got in this very line proves nothing about history.
         // It is on this line's timeline, whatever else it is.
         let timeline = self.history.timeline;
         let may_be_ours = checkpoint.timeline.is_none_or(|written| written == timeline);
-        if self.streams.has_forgotten() && may_be_ours {
+        let is_of_this_line = self.streams.has_forgotten() || self.streams.is_judged(stream);
+        if is_of_this_line && may_be_ours {
             Judgement::Keep
         } else {
             self.history.judge(checkpoint)
@@ -286,15 +354,16 @@ impl Line {
     /// How a stream is to be opened by that judgement.
     #[must_use]
     pub fn opening(&self, checkpoint: &Checkpoint, judgement: &Judgement) -> Opening {
-        let Checkpoint { epoch, position, .. } = *checkpoint;
-        let (follows, unmet) = match judgement {
-            Judgement::Keep => (position, None),
+        let Checkpoint { epoch, position, ref event_id, .. } = *checkpoint;
+        let (follows, written, unmet) = match judgement {
+            Judgement::Keep => (position, position, None),
             Judgement::Meet => {
-                (Position { commit_lsn: self.history.confirmed, ordinal: 0 }, Some(position))
+                let follows = Position { commit_lsn: self.history.confirmed, ordinal: 0 };
+                (follows, position, Some((position, event_id.clone())))
             }
-            Judgement::Lower { to, .. } => (*to, None),
+            Judgement::Lower { to, .. } => (*to, *to, None),
         };
-        Opening { epoch, follows, unmet }
+        Opening { epoch, follows, written, unmet }
     }
 
     /// A stream is ours to write.
@@ -302,57 +371,9 @@ impl Line {
         self.streams.open(stream, opening);
     }
 
-    /// A stream could not be taken over, for good. The error names it and the row that wanted it.
-    pub fn not_opened(&mut self, stream: StreamId, refusal: Failure) -> Error {
-        let row = self.streams.first_row(stream);
-        let row = row.map_or_else(String::new, |id| format!(" for row id={id}"));
-        let doing = format!("cannot take over stream {:?}{row}", self.streams.name(stream));
-        self.streams.stop(stream);
-        refusal.into_error(&doing)
-    }
-
-    /// A batch was answered: the receipt of what is in Redis, and where the rest was refused a
-    /// definite error that names the row. Nothing behind that is written to its stream any more.
-    pub fn published(
-        &mut self,
-        mut flight: Flight,
-        written: &Written,
-    ) -> Result<(Settling, Option<Error>)> {
-        let there = written.added + written.present;
-        if written.refusal.is_none() && there != flight.events {
-            return Err(Error::transient("the publish script counted other events than were sent"));
-        }
-        self.in_flight -= 1;
-        self.in_flight_bytes -= flight.bytes;
-        // A refusal says as much: the script adds only behind the event that had to be met.
-        self.streams.landed(flight.stream, Some(flight.last_position));
-        let refused = written.refusal.as_ref().map(|refusal| {
-            let id = flight.rows.ids.get(there).map_or_else(String::new, i64::to_string);
-            let stream = self.streams.name(flight.stream);
-            let doing = format!("Redis refused the event of row id={id} for stream {stream:?}");
-            refusal.clone().into_error(&doing)
-        });
-        if refused.is_some() {
-            self.streams.stop(flight.stream);
-            // What was refused stays pending for ever, and so is never confirmed.
-            flight.pending.keep(there);
-            flight.rows.keep(there);
-        }
-        let published = self.progress.published(flight.pending);
-        Ok((Settling { published, rows: flight.rows }, refused))
-    }
-
-    /// A batch was answered by an error. True when that is only because its stream is stopped.
-    pub fn unpublished(&mut self, flight: &Flight) -> bool {
-        self.in_flight -= 1;
-        self.in_flight_bytes -= flight.bytes;
-        self.streams.landed(flight.stream, None);
-        self.streams.is_stopped(flight.stream)
-    }
-
-    /// Nothing more is written to the stream of a batch; under which epoch it was.
-    pub fn stop(&mut self, flight: &Flight) -> u64 {
-        self.streams.stop(flight.stream)
+    /// Nothing more is written to the stream; under which epoch it was.
+    pub fn stop(&mut self, stream: StreamId) -> u64 {
+        self.streams.stop(stream)
     }
 
     /// The name of a stream.
@@ -376,7 +397,11 @@ impl Line {
     /// event written last: until then its repeats are not proven to be repeats.
     pub fn confirm(&mut self) -> Lsn {
         if self.streams.has_met_all() {
-            self.progress.confirm()
+            let confirmed = self.progress.confirm();
+            if !self.known.is_empty() {
+                self.known.retain(|_, position| position.commit_lsn >= confirmed);
+            }
+            confirmed
         } else {
             self.progress.positions().confirmed
         }

@@ -2,17 +2,18 @@
 //! less is noticed. Pure; bounded; lost with the process, because nothing hangs on it but a
 //! warning.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::lsn::Position;
+use crate::lsn::{Lsn, Position};
 
-/// Streams remembered; past this all are forgotten.
+/// Streams remembered, and refused events; past this all are forgotten.
 const STREAMS_MAX: usize = 4_096;
 
 /// The position of the last event that Redis said it had, by stream.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     reached: HashMap<String, Position>,
+    wanted: HashSet<Position>,
 }
 
 impl Memory {
@@ -28,6 +29,21 @@ impl Memory {
         self.reached.insert(stream.to_owned(), position);
     }
 
+    /// The rows at these positions are to be kept when the slot sends them again: their events were
+    /// refused, and the table has them no more.
+    pub fn want(&mut self, positions: Vec<Position>) {
+        if self.wanted.len() >= STREAMS_MAX {
+            self.wanted.clear();
+        }
+        self.wanted.extend(positions);
+    }
+
+    /// Those of them that a slot still sends that stands at `confirmed`.
+    pub fn wanted(&mut self, confirmed: Lsn) -> HashSet<Position> {
+        self.wanted.retain(|position| position.commit_lsn >= confirmed);
+        self.wanted.clone()
+    }
+
     /// What Redis had of `stream`, if that was more than it has now.
     pub fn lost(&self, stream: &str, now: Position) -> Option<Position> {
         self.reached.get(stream).copied().filter(|known| *known > now)
@@ -37,7 +53,6 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lsn::Lsn;
 
     fn at(lsn: u64) -> Position {
         Position { commit_lsn: Lsn::new(lsn), ordinal: 1 }

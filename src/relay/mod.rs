@@ -2,29 +2,36 @@
 //!
 //! What decides is pure: `progress` is where positions move, `line` and `streams` say what goes
 //! into which batch and when, `history` whether a checkpoint speaks of PostgreSQL's present
-//! history, `memory` and `silence` what is worth telling. What acts is the rest: `restart` brings
-//! the line up again whenever it ends, `start` and `preflight` get it going, `session` is its one
-//! `select!`, `landing` what Redis answers, `settle` marks rows, `hold` waits for Redis. `tenure`
-//! waits for its turn; `backlog` makes a slot that is missing, with `reconcile`, `reader`, `ferry`,
-//! `park` and `forget` to settle the rows from before it; `handover` leaves to the pollers.
-//! `simulation` puts the deciding half between model servers and lets faults rain. It must stay
-//! true that nothing in the deciding half does I/O or reads a clock.
+//! history, `refusal`, `leaving`, `held` and `parking` what becomes of what cannot be published,
+//! `memory` and `silence` what is worth telling. What acts is the rest: `restart` brings the line
+//! up again whenever it ends, `start` and `preflight` get it going, `session` is its one `select!`,
+//! `landing` what Redis answers, `settle` marks rows, `desk` and `parker` park them, `hold` waits
+//! for Redis. `tenure` waits for its turn; `backlog` makes a slot that is missing, with `reconcile`,
+//! `reader`, `ferry`, `park` and `forget` to settle the rows from before it; `handover` leaves to
+//! the pollers. `simulation` puts the deciding half between model servers and lets faults rain. It
+//! must stay true that nothing in the deciding half does I/O or reads a clock.
 
 mod backlog;
+mod desk;
 mod ferry;
 mod flight;
 mod forget;
 mod handover;
+mod held;
 mod history;
 mod hold;
 mod landing;
+mod leaving;
 mod line;
 mod memory;
 mod park;
+mod parker;
+mod parking;
 mod preflight;
 mod progress;
 mod reader;
 mod reconcile;
+mod refusal;
 mod restart;
 mod session;
 mod settle;

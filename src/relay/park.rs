@@ -131,7 +131,7 @@ impl Parker {
 pub(super) async fn held(client: &Client, table: &TableName) -> Result<HashSet<Vec<u8>>> {
     let sql = HELD_AGGREGATES.replace("{table}", &quote::qualified(&table.schema, &table.name));
     let doing = format!("cannot read the parked rows of table {table}");
-    let rows = client.query(&sql, &[]).await.map_err(|error| from_sql(&doing, error))?;
+    let rows = client.query(&sql, &[&i64::MAX]).await.map_err(|error| from_sql(&doing, error))?;
     let aggregate = |row: &tokio_postgres::Row| row.get::<_, Option<String>>("aggregate_id");
     Ok(rows.iter().filter_map(aggregate).map(String::into_bytes).collect())
 }

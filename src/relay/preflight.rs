@@ -3,8 +3,9 @@
 //! In: what the servers say. Out: a definite error that names the object and the next step, or a
 //! line in the log. It must stay true that nothing is changed from here.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
+use super::parker::PARKING_COLUMNS;
 use crate::config::{AfterPublish, Settings, TableName};
 use crate::error::{Error, Result};
 use crate::outbox::{Plan, Selection};
@@ -14,8 +15,15 @@ use crate::sink::{Durable, Facts};
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const COUNT_UNPUBLISHED: &str = include_str!("../../sql/queries/count_unpublished.sql");
 
-/// The outbox: there, with the columns an event needs, and with the privileges to settle rows.
-pub(super) async fn check_table(client: &Client, settings: &Settings) -> Result<()> {
+/// What keeps a relay from parking events.
+pub(super) struct Lacks {
+    pub what: String,
+    pub hint: String,
+}
+
+/// The outbox: there, with the columns an event needs, and with the privileges to settle rows. What
+/// is returned keeps us from parking, and from nothing else.
+pub(super) async fn check_table(client: &Client, settings: &Settings) -> Result<Option<Lacks>> {
     let table = &settings.outbox_table;
     let doing = format!("cannot read the columns of table {table}");
     let rows = client
@@ -53,7 +61,29 @@ pub(super) async fn check_table(client: &Client, settings: &Settings) -> Result<
             .hint("add them with `walrelay setup`, or set after_publish to delete or keep"));
         }
     }
-    Ok(())
+    Ok(lacks(table, &rows))
+}
+
+fn lacks(table: &TableName, rows: &[Row]) -> Option<Lacks> {
+    let column = |wanted: &str| rows.iter().find(|row| row.get::<_, &str>("column_name") == wanted);
+    let wanted = || PARKING_COLUMNS.into_iter().chain(["published"]);
+    let missing: Vec<&str> = wanted().filter(|name| column(name).is_none()).collect();
+    if !missing.is_empty() {
+        return Some(Lacks {
+            what: format!("table {table} lacks what parking takes: {}", missing.join(", ")),
+            hint: "add it with `walrelay setup`".to_owned(),
+        });
+    }
+    let may_update = |name: &&str| column(name).is_some_and(|row| row.get("may_update_column"));
+    let denied: Vec<&str> = PARKING_COLUMNS.into_iter().filter(|name| !may_update(name)).collect();
+    (!denied.is_empty()).then(|| Lacks {
+        what: format!("this role may not park events in table {table}"),
+        hint: format!(
+            "GRANT UPDATE ({}) ON {} TO the role in database_url",
+            denied.join(", "),
+            quote::qualified(&table.schema, &table.name)
+        ),
+    })
 }
 
 /// How rows of the outbox are read by SQL.

@@ -119,7 +119,7 @@ impl Comparison<'_> {
             }
             let is_last = rows < PAGE_ROWS;
             if found.len() >= PAGE_ROWS || is_last && !found.is_empty() {
-                let rows = Rows { ids: std::mem::take(&mut found), transactions: Vec::new() };
+                let rows = Rows { ids: std::mem::take(&mut found), ..Rows::default() };
                 self.marked += self.marker.mark(&rows).await?.rows;
             }
             if is_last {

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::forget::Forgetting;
 use super::hold::{self, Held};
 use super::memory::Memory;
@@ -38,9 +40,10 @@ pub async fn run(
     let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
     let (memory, said) = (Memory::default(), String::new());
-    let mut relay = Relay { context, backoff, memory, said, has_begun: false };
+    let released = Arc::new(Notify::new());
+    let mut relay = Relay { context, backoff, memory, said, has_begun: false, released };
     loop {
-        let delay = match relay.line(&mut shutdown).await {
+        let delay = match Box::pin(relay.line(&mut shutdown)).await {
             Ok(Next::Stop) => return Ok(()),
             // Not at once: a batch that Redis cannot stand would be tried without end.
             Ok(Next::Again) => relay.backoff.next_delay(),
@@ -63,16 +66,19 @@ struct Relay {
     said: String,
     /// Whether a line came up in this process.
     has_begun: bool,
+    /// Told by whoever gets parked events out: what waits behind them may go on.
+    released: Arc<Notify>,
 }
 
 impl Relay {
     /// One line, from its start to its end.
     async fn line(&mut self, shutdown: &mut Shutdown) -> Result<Next> {
         self.context.status.enter(State::Connecting);
+        let starting = self.context.start(!self.has_begun, &mut self.memory, &self.released);
         let mut start = tokio::select! {
             biased;
             () = shutdown.requested() => return Ok(Next::Stop),
-            start = self.context.start() => start?,
+            start = starting => start?,
         };
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         announce(&self.context, &start, is_first);

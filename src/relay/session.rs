@@ -15,6 +15,7 @@ use futures_util::poll;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, Sleep};
 
+use super::desk::{Answer, Desk};
 use super::flight::Action;
 use super::hold::Held;
 use super::landing::{Keys, Landed};
@@ -42,7 +43,7 @@ pub(super) enum End {
 }
 
 /// The rows that are being marked, and who marks them.
-enum Marking {
+pub(super) enum Marking {
     Idle(Box<Marker>),
     Busy(BoxFuture<'static, (Box<Marker>, Job, Result<Marked>)>),
 }
@@ -61,6 +62,9 @@ enum Event {
     Stop,
     Landed(Landed),
     Marked(Box<Marker>, Job, Result<Marked>),
+    Answered(Result<Answer>),
+    /// The pollers got parked events out.
+    Released,
     Time,
     Wire(Result<()>),
 }
@@ -69,10 +73,11 @@ pub(super) struct Session<'a> {
     pub(super) line: Line,
     replication: Replication,
     pub(super) sink: Sink,
-    gate: Option<Gate>,
+    pub(super) gate: Option<Gate>,
     pub(super) settler: Settler,
-    after_publish: AfterPublish,
-    marking: Option<Marking>,
+    pub(super) after_publish: AfterPublish,
+    pub(super) marking: Option<Marking>,
+    pub(super) desk: Desk,
     pub(super) flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     pub(super) intake: Intake,
     pub(super) status: Arc<Status>,
@@ -103,6 +108,7 @@ impl<'a> Session<'a> {
             settler: start.settler,
             after_publish,
             marking: Some(Marking::Idle(Box::new(start.marker))),
+            desk: start.desk,
             flights: FuturesUnordered::new(),
             intake: Intake::Open,
             status,
@@ -135,6 +141,8 @@ impl<'a> Session<'a> {
                     }
                 }
                 Event::Marked(marker, job, marked) => self.marked(marker, job, marked?),
+                Event::Answered(answer) => self.answered(answer?)?,
+                Event::Released => self.desk.hurry(),
                 Event::Time => self.tell_time(),
                 Event::Wire(result) => result?,
             }
@@ -164,6 +172,7 @@ impl<'a> Session<'a> {
         }
         self.ask_gate();
         self.settle();
+        self.desk.work(&mut self.line, Instant::now());
         self.tell_status();
         Ok(None)
     }
@@ -214,8 +223,13 @@ impl<'a> Session<'a> {
                     self.rewind(stream, epoch, "the event written last was not sent again");
                     continue;
                 }
+                Action::Settle(settling) => {
+                    self.settler.add(settling, Instant::now());
+                    continue;
+                }
                 Action::Publish { flight, batch } => Box::pin(async move {
-                    Landed::Published(Box::new(flight), sink.publish(batch).await)
+                    let (answer, returned) = sink.publish(batch).await;
+                    Landed::Published(Box::new(flight), answer, returned)
                 }),
             };
             match poll!(&mut call) {
@@ -239,6 +253,7 @@ impl<'a> Session<'a> {
         let may_stop = is_open || matches!(self.intake, Intake::Broken(_, None));
         let may_read = is_open && self.line.has_room();
         let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
+        let (is_asking, released) = (self.desk.is_busy(), Arc::clone(&self.desk.released));
         // To finish comes before to begin: the wish to stop, then replies and marks, then time,
         // then new WAL.
         tokio::select! {
@@ -250,6 +265,8 @@ impl<'a> Session<'a> {
             (marker, job, marked) = busy(&mut self.marking), if is_marking => {
                 Event::Marked(marker, job, marked)
             }
+            answer = self.desk.answer(), if is_asking => Event::Answered(answer),
+            () = released.notified() => Event::Released,
             () = &mut self.timer => Event::Time,
             result = self.replication.pump(may_read) => Event::Wire(result),
         }
@@ -267,55 +284,7 @@ impl<'a> Session<'a> {
         if let (Some(Marking::Idle(_)), Some(settle)) = (&self.marking, self.settler.due()) {
             due = due.min(settle);
         }
-        due
-    }
-
-    /// Asks whether what was published is safe by now. What Redis was asked before is not asked
-    /// again: it answers once its disk, or its replicas, have it. A server that can only be waited
-    /// for is asked for a sign of life: it has outlived the wait.
-    fn ask_gate(&mut self) {
-        if !self.settler.must_ask(Instant::now()) {
-            return;
-        }
-        let (gate, sink) = (self.gate.clone(), self.sink.clone());
-        self.flights.push(Box::pin(async move {
-            Landed::Safe(match gate {
-                Some(gate) => gate.pass().await,
-                None => sink.ping().await,
-            })
-        }));
-    }
-
-    /// Hands durable batches to the marker, or counts them as settled when rows are kept as they
-    /// are.
-    fn settle(&mut self) {
-        let marker = match self.marking.take() {
-            Some(Marking::Idle(marker)) => marker,
-            busy => {
-                self.marking = busy;
-                return;
-            }
-        };
-        let now = Instant::now();
-        while let Some(job) = self.settler.take(now) {
-            if self.after_publish == AfterPublish::Keep {
-                job.receipts.into_iter().for_each(|receipt| self.line.settled(receipt));
-                continue;
-            }
-            self.marking = Some(Marking::Busy(Box::pin(async move {
-                let marked = marker.mark(&job.rows).await;
-                (marker, job, marked)
-            })));
-            return;
-        }
-        self.marking = Some(Marking::Idle(marker));
-    }
-
-    fn marked(&mut self, marker: Box<Marker>, job: Job, marked: Marked) {
-        self.status.metrics.marked.inc_by(marked.rows);
-        self.status.metrics.gone.inc_by(marked.gone);
-        job.receipts.into_iter().for_each(|receipt| self.line.settled(receipt));
-        self.marking = Some(Marking::Idle(marker));
+        self.desk.due().map_or(due, |desk| due.min(desk))
     }
 
     fn tell_time(&mut self) {
@@ -387,7 +356,8 @@ impl<'a> Session<'a> {
     /// Whether all is settled that ever can be.
     fn is_at_rest(&self) -> bool {
         let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
-        !self.line.is_moving() && self.settler.is_empty() && !is_marking
+        let is_parking = self.line.has_leaving() || self.desk.is_busy();
+        !self.line.is_moving() && self.settler.is_empty() && !is_marking && !is_parking
     }
 
     /// Tells the slot for the last time, and waits until the server has heard it.

@@ -20,7 +20,8 @@ use crate::sink::Durable;
 
 const MARK_PUBLISHED: &str = include_str!("../../sql/queries/mark_published.sql");
 const DELETE_PUBLISHED: &str = include_str!("../../sql/queries/delete_published.sql");
-const TRANSACTIONS_VISIBLE: &str = include_str!("../../sql/queries/transactions_visible.sql");
+pub(super) const TRANSACTIONS_VISIBLE: &str =
+    include_str!("../../sql/queries/transactions_visible.sql");
 
 /// Rows marked by one statement: a few milliseconds of row locks.
 const MARK_ROWS_MAX: usize = 2_000;
@@ -190,7 +191,7 @@ impl Marker {
         }
         // Fewer rows than asked: not visible yet, or deleted. Once every transaction is visible the
         // second try sees all there is.
-        self.wait_until_visible(&rows.transactions).await?;
+        wait_until_visible(&self.client, &self.visible, &rows.transactions).await?;
         let again = self.execute(mark, &rows.ids).await?;
         // A mark that is repeated touches all rows there are; a delete only those it missed before.
         let rows = match self.after_publish {
@@ -219,26 +220,33 @@ impl Marker {
             }
         }
     }
+}
 
-    async fn wait_until_visible(&self, transactions: &[u32]) -> Result<()> {
-        let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
-        let mut patience = Some(Instant::now() + VISIBLE_PATIENCE);
-        loop {
-            let row = self.client.query_one(&self.visible, &[&ids]).await.map_err(|error| {
-                from_sql("cannot ask whether published rows are visible", error)
-            })?;
-            if row.get("visible") {
-                return Ok(());
-            }
-            if patience.is_some_and(|until| Instant::now() > until) {
-                patience = None;
-                tracing::warn!(
-                    "published rows are not visible yet: their commits wait for a synchronous \
-                     standby that does not answer (is it this relay? see \
-                     synchronous_standby_names); they are marked when they are"
-                );
-            }
-            tokio::time::sleep(VISIBLE_POLL).await;
+/// Waits until each of these transactions is visible to other sessions. The WAL tells of a commit
+/// before that; `visible` is [`TRANSACTIONS_VISIBLE`], prepared.
+pub(super) async fn wait_until_visible(
+    client: &Client,
+    visible: &Statement,
+    transactions: &[u32],
+) -> Result<()> {
+    let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
+    let mut patience = Some(Instant::now() + VISIBLE_PATIENCE);
+    loop {
+        let row = client
+            .query_one(visible, &[&ids])
+            .await
+            .map_err(|error| from_sql("cannot ask whether published rows are visible", error))?;
+        if row.get("visible") {
+            return Ok(());
         }
+        if patience.is_some_and(|until| Instant::now() > until) {
+            patience = None;
+            tracing::warn!(
+                "published rows are not visible yet: their commits wait for a synchronous standby \
+                 that does not answer (is it this relay? see synchronous_standby_names); they are \
+                 marked when they are"
+            );
+        }
+        tokio::time::sleep(VISIBLE_POLL).await;
     }
 }

@@ -8,12 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use super::desk::Desk;
 use super::forget::Forgetting;
+use super::held::Found;
 use super::history::History;
 use super::line::{Limits, Line};
+use super::memory::Memory;
+use super::parker::{self, Place};
 use super::preflight::{check_table, refuse_synchronous, selection, tell_hazards};
 use super::settle::{Marker, Settler};
 use crate::config::Settings;
@@ -26,9 +31,13 @@ use crate::telemetry::{Endpoints, Status};
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
 
+/// What is parked is read in so much time: a table with very many such rows, or a frozen server.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A frame carries one row of the WAL: an event with its column names and PostgreSQL's own bytes,
 /// and other columns.
 const FRAME_SLACK_BYTES: usize = 64 * 1024 * 1024;
+/// What an entry may have besides the values of its event.
+const ENTRY_SLACK_BYTES: usize = 16 * 1024;
 /// Status updates leave at least this many times within wal_sender_timeout.
 const FEEDBACK_PER_TIMEOUT: u32 = 4;
 
@@ -43,6 +52,7 @@ pub(super) struct Start {
     pub gate: Option<Gate>,
     pub settler: Settler,
     pub marker: Marker,
+    pub desk: Desk,
     /// That the slot is ours.
     pub claim: Claim,
     /// How often the server is told where we stand.
@@ -90,10 +100,16 @@ impl Context {
     }
 
     /// Brings a line up. While another relay is at work this waits, as a standby; where the slot is
-    /// missing or lost the rows from before a new one go out first.
-    pub async fn start(&self) -> Result<Start> {
+    /// missing or lost the rows from before a new one go out first. `is_first` says that no line of
+    /// this process came up before.
+    pub async fn start(
+        &self,
+        is_first: bool,
+        memory: &mut Memory,
+        released: &Arc<Notify>,
+    ) -> Result<Start> {
         let settings = &*self.settings;
-        let (client, facts) = self.connect_postgres().await?;
+        let (client, facts, parks) = self.connect_postgres(is_first).await?;
         let (mut sink, mut redis, mut durable) = self.connect_redis().await?;
 
         self.in_time(self.prepare_publication(&client)).await?;
@@ -125,12 +141,17 @@ impl Context {
             wal_end: walsender.wal_end,
             confirmed: walsender.confirmed,
         };
+        let (found, place) =
+            self.parked(&marker, (replication.pid(), walsender.confirmed), parks).await?;
         let gate = self.connect_gate(durable, &checkpoint).await?;
+        let mut limits = limits(settings, &sink, redis.bulk_bytes_max, source);
+        limits.parks = parks;
         let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
             longest.map_or(settings.feedback_interval, |max| max.min(settings.feedback_interval));
         Ok(Start {
-            line: Line::new(limits(settings, &sink, redis.bulk_bytes_max, source), history),
+            desk: Desk::new(self.target.clone(), place, found.is_any, Arc::clone(released)),
+            line: Line::new(limits, history, found, memory.wanted(walsender.confirmed)),
             endpoints: Endpoints {
                 postgres: format!("PostgreSQL {} at {}", facts.version, replication.label()),
                 redis: format!("{} at {}", redis.version, sink::label(&settings.redis_url)),
@@ -158,23 +179,55 @@ impl Context {
         })
     }
 
+    /// What is parked, and how to park more, in the name of the walsender `pid` that is ours.
+    async fn parked(
+        &self,
+        marker: &Marker,
+        (pid, confirmed): (i32, Lsn),
+        parks: bool,
+    ) -> Result<(Found, Place)> {
+        let settings = &*self.settings;
+        let (mut found, mut key) = (Found::default(), 0);
+        if parks {
+            let loading = parker::load(marker.client(), &settings.outbox_table, confirmed);
+            (found, key) = in_time(LOAD_TIMEOUT, loading).await?;
+        }
+        let place = Place {
+            table: settings.outbox_table.clone(),
+            slot: settings.slot_name.clone(),
+            pid,
+            key,
+            retry: settings.retry,
+            refresh_interval: settings.poll_interval,
+            after_publish: settings.after_publish,
+        };
+        Ok((found, place))
+    }
+
     pub(super) async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         in_time(self.settings.connect_timeout, statement).await
     }
 
     /// A session that is set up and checked.
-    async fn connect_postgres(&self) -> Result<(Client, postgres::Facts)> {
+    async fn connect_postgres(&self, is_first: bool) -> Result<(Client, postgres::Facts, bool)> {
         let client = self.session().await?;
         let checks = async {
             let facts = postgres::facts(&client).await?;
             if !facts.may_replicate {
                 return Err(postgres::missing_replication_right(&facts.role));
             }
-            check_table(&client, &self.settings).await?;
-            Ok(facts)
+            let lacks = check_table(&client, &self.settings).await?;
+            Ok((facts, lacks))
         };
-        let facts = self.in_time(checks).await?;
-        Ok((client, facts))
+        let (facts, lacks) = self.in_time(checks).await?;
+        if let (Some(lacks), true) = (&lacks, is_first) {
+            tracing::warn!(
+                hint = lacks.hint,
+                "{}: what cannot be published stops the relay instead of being set aside",
+                lacks.what
+            );
+        }
+        Ok((client, facts, lacks.is_none()))
     }
 
     /// An SQL session, set up.
@@ -299,11 +352,15 @@ fn limits(
         batch_events: settings.batch_size.get(),
         batch_bytes: settings.batch_bytes,
         batches_in_flight: settings.batches_in_flight.get(),
-        // What the server would cut the connection for is refused here, by its row.
-        event_bytes_max: bulk_bytes_max
-            .map_or(settings.max_event_bytes, |max| max.min(settings.max_event_bytes)),
+        // What the server would cut the connection for is refused here, by its row. An event in one
+        // piece has names and quotes besides its values.
+        event_bytes_max: bulk_bytes_max.map_or(settings.max_event_bytes, |max| {
+            max.saturating_sub(ENTRY_SLACK_BYTES).min(settings.max_event_bytes)
+        }),
         maxlen: settings.stream_maxlen.map_or(0, std::num::NonZeroU64::get),
         publish_sha: sink.publish_sha(),
+        ordering: settings.ordering,
+        parks: false,
     }
 }
 

@@ -2,14 +2,17 @@
 //!
 //! In: envelopes and their positions, by stream name. Out: batches, first in first out within a
 //! stream, streams taking turns. It must stay true that a stream's batches leave in order, each
-//! following the last position of the one before, and that the number of streams remembered is
-//! bounded: an idle one is forgotten and taken over again when it is met again. Pure.
+//! following the last position of the one before; that nothing leaves behind an event that is not
+//! parked yet; and that the number of streams remembered is bounded: an idle one is forgotten and
+//! taken over again when it is met again. What happens to a stream that refuses is in `refusal`.
+//! Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::flight::Rows;
+use super::flight::{Filling, Rows};
 use super::line::Limits;
 use super::progress::Pending;
+use super::refusal::Standing;
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Envelope;
 use crate::sink::{Batch, Hint, checkpoint_key};
@@ -19,51 +22,41 @@ const STREAMS_MAX: usize = 4_096;
 
 /// A stream's number while it is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamId(usize);
-
-/// A batch that is being filled, with what must be remembered of its events.
-#[derive(Debug)]
-pub struct Filling {
-    pub batch: Batch,
-    pub pending: Pending,
-    pub rows: Rows,
-    pub commit_time: i64,
-}
+pub struct StreamId(pub(super) usize);
 
 /// How a stream becomes ours to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The leader's number: whoever has a lower one is fenced off.
     pub epoch: u64,
     /// What its next batch follows.
     pub follows: Position,
-    /// The event that was written last, before this line: it must be sent again.
-    pub unmet: Option<Position>,
-}
-
-/// Whether a stream is ours to write.
-#[derive(Clone, Copy, Debug)]
-enum Standing {
-    /// Nobody asked yet.
-    Unknown,
-    /// The takeover is under way.
-    Opening,
-    /// Ours, under this epoch; the next batch follows this position.
-    Open { epoch: u64, follows: Position },
-    /// Something in it was refused: nothing behind that may be written.
-    Stopped,
+    /// Events up to here are in it.
+    pub written: Position,
+    /// The event that was written last, before this line: it must be sent again. With its id.
+    pub unmet: Option<(Position, String)>,
 }
 
 #[derive(Debug)]
-struct Stream {
+pub(super) struct Stream {
     name: String,
     checkpoint_key: String,
-    standing: Standing,
+    pub standing: Standing,
     /// Batches in order; only the last may still be filled.
-    queue: VecDeque<Filling>,
-    in_flight: usize,
+    pub queue: VecDeque<Filling>,
+    pub in_flight: usize,
     /// The last event that was written before this line: it must be sent again, and was not yet.
-    unmet: Option<Position>,
+    pub unmet: Option<(Position, String)>,
+    /// Whether it was told that it takes nothing.
+    pub is_told: bool,
+    /// Events up to here were in it when it was taken over.
+    pub written: Position,
+    /// Whether its checkpoint was held against PostgreSQL's history in this line.
+    pub is_judged: bool,
+    /// Events in a batch for now, one batch at a time: an event was refused lately.
+    pub caution: Option<usize>,
+    /// Events of it that are being parked: nothing behind them may be written before they are.
+    pub barred: BTreeSet<Position>,
     /// Size of the batch before: what the next may come to.
     events_hint: usize,
     bytes_hint: usize,
@@ -74,7 +67,8 @@ impl Stream {
         self.queue.is_empty()
             && self.in_flight == 0
             && self.unmet.is_none()
-            && matches!(self.standing, Standing::Open { .. })
+            && self.barred.is_empty()
+            && matches!(self.standing, Standing::Open { .. } | Standing::Refusing { .. })
     }
 
     fn filling(&mut self, envelope: &Envelope<'_>, limits: &Limits) -> Option<&mut Filling> {
@@ -108,23 +102,24 @@ pub struct Ready {
     pub filling: Filling,
     pub epoch: u64,
     pub follows: Position,
+    pub written: Position,
 }
 
 /// All streams of a line.
 #[derive(Debug, Default)]
 pub struct Streams {
-    slots: Vec<Option<Stream>>,
+    pub(super) slots: Vec<Option<Stream>>,
     by_name: HashMap<Vec<u8>, usize>,
     /// The stream met last: most outboxes have one.
     last: usize,
     /// Streams with a batch in their queue, each once, in turn.
-    waiting: VecDeque<usize>,
+    pub(super) waiting: VecDeque<usize>,
     /// Streams nobody has asked to take over.
-    unopened: VecDeque<usize>,
-    batches: usize,
-    bytes: usize,
+    pub(super) unopened: VecDeque<usize>,
+    pub(super) batches: usize,
+    pub(super) bytes: usize,
     /// Streams with an event that must be met.
-    unmet: usize,
+    pub(super) unmet: usize,
     /// Whether a stream was forgotten: one that is met for the first time may not be new.
     has_forgotten: bool,
 }
@@ -151,6 +146,11 @@ impl Streams {
             queue: VecDeque::new(),
             in_flight: 0,
             unmet: None,
+            is_told: false,
+            written: Position::START,
+            is_judged: false,
+            caution: None,
+            barred: BTreeSet::new(),
             events_hint: 1,
             bytes_hint: 0,
         };
@@ -215,10 +215,15 @@ impl Streams {
     /// A stream is ours to write.
     pub fn open(&mut self, id: StreamId, opening: Opening) {
         if let Some(Some(stream)) = self.slots.get_mut(id.0) {
-            let Opening { epoch, follows, unmet } = opening;
+            let Opening { epoch, follows, unmet, written } = opening;
             stream.standing = Standing::Open { epoch, follows };
-            self.unmet += usize::from(unmet.is_some());
-            stream.unmet = unmet;
+            stream.written = written;
+            // One that is opened for the second time in this line has its last event from us, or
+            // waits for it already.
+            if !std::mem::replace(&mut stream.is_judged, true) {
+                self.unmet += usize::from(unmet.is_some());
+                stream.unmet = unmet;
+            }
         }
     }
 
@@ -226,8 +231,11 @@ impl Streams {
     pub fn stop(&mut self, id: StreamId) -> u64 {
         let Some(Some(stream)) = self.slots.get_mut(id.0) else { return 0 };
         match std::mem::replace(&mut stream.standing, Standing::Stopped) {
-            Standing::Open { epoch, .. } => epoch,
-            Standing::Unknown | Standing::Opening | Standing::Stopped => 0,
+            Standing::Open { epoch, .. } | Standing::Returning { epoch, .. } => epoch,
+            Standing::Unknown
+            | Standing::Opening
+            | Standing::Refusing { .. }
+            | Standing::Stopped => 0,
         }
     }
 
@@ -248,16 +256,23 @@ impl Streams {
                 || stream.queue.front().is_some_and(|first| is_full(first, limits));
             // Until the last event is met a batch may be refused as of another history, and one
             // behind it would be taken for its successor.
-            let in_flight_max = if stream.unmet.is_some() { 1 } else { limits.batches_in_flight };
+            let is_careful = stream.unmet.is_some() || stream.caution.is_some();
+            let in_flight_max = if is_careful { 1 } else { limits.batches_in_flight };
+            // Should we die now, what is written behind an event would make it a repeat.
+            let is_barred = stream.barred.first().is_some_and(|barred| {
+                stream.queue.front().is_some_and(|first| first.batch.last_position() > *barred)
+            });
             let open = match &mut stream.standing {
                 Standing::Open { epoch, follows }
-                    if may_leave && stream.in_flight < in_flight_max =>
+                    if may_leave && !is_barred && stream.in_flight < in_flight_max =>
                 {
                     Some((*epoch, follows))
                 }
                 Standing::Unknown
                 | Standing::Opening
                 | Standing::Open { .. }
+                | Standing::Returning { .. }
+                | Standing::Refusing { .. }
                 | Standing::Stopped => None,
             };
             let Some(((epoch, follows), filling)) =
@@ -275,7 +290,8 @@ impl Streams {
             if !stream.queue.is_empty() {
                 self.waiting.push_back(number);
             }
-            return Some(Ready { stream: StreamId(number), filling, epoch, follows: before });
+            let (stream, written) = (StreamId(number), stream.written);
+            return Some(Ready { stream, filling, epoch, follows: before, written });
         }
         None
     }
@@ -284,7 +300,15 @@ impl Streams {
     pub fn landed(&mut self, id: StreamId, reached: Option<Position>) {
         let Some(Some(stream)) = self.slots.get_mut(id.0) else { return };
         stream.in_flight -= 1;
-        if stream.unmet.is_some() && stream.unmet <= reached {
+        if let Some(reached) = reached {
+            self.meet(id, reached);
+        }
+    }
+
+    /// The event at `position` was met again.
+    pub fn meet(&mut self, id: StreamId, position: Position) {
+        let Some(Some(stream)) = self.slots.get_mut(id.0) else { return };
+        if stream.unmet.as_ref().is_some_and(|(unmet, _)| *unmet <= position) {
             stream.unmet = None;
             self.unmet -= 1;
         }
@@ -301,7 +325,7 @@ impl Streams {
                 stream.queue.is_empty()
                     && stream.in_flight == 0
                     && matches!(stream.standing, Standing::Open { .. })
-                    && stream.unmet.is_some_and(|unmet| unmet.commit_lsn < received)
+                    && stream.unmet.as_ref().is_some_and(|(at, _)| at.commit_lsn < received)
             })
         };
         let id = StreamId(self.slots.iter().position(is_missed)?);

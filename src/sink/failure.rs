@@ -53,6 +53,10 @@ impl Failure {
     pub fn of(error: &RedisError) -> Self {
         let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
         match error.code().map(|code| code_inside(&text).unwrap_or(code)) {
+            // A value is over the server's limit: the next line asks what that is by now.
+            Some("ERR") if text.contains("invalid bulk length") => {
+                Self { verdict: Verdict::Restart, code: "ERR".to_owned(), text }
+            }
             Some("ERR") if is_for_good(&text) => {
                 Self { verdict: Verdict::Definite, code: "ERR".to_owned(), text }
             }
@@ -85,6 +89,29 @@ impl Failure {
             (_, verdict) => verdict,
         };
         Self { verdict, code: code.to_owned(), text: text.to_owned() }
+    }
+
+    /// Whether an event was refused, which others may not be.
+    #[must_use]
+    pub fn is_rejection(&self) -> bool {
+        self.verdict == Verdict::Rejected
+    }
+
+    /// Whether the batch does not follow what is in the stream: nothing was written.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        self.code == "GAP"
+    }
+
+    /// Whether the stream takes no event at all: its key holds something else, or is not ours to
+    /// write. Not so a command that the user may not call on any key.
+    #[must_use]
+    pub fn refuses_stream(&self) -> bool {
+        match self.code.as_str() {
+            "WRONGTYPE" => true,
+            "NOPERM" => self.text.contains("key"),
+            _ => false,
+        }
     }
 
     /// Whether it speaks of the stream, so that every event for it would be told the same.
@@ -186,6 +213,20 @@ mod tests {
                    -READONLY You can't write against a read only replica.";
         assert_eq!(code_inside(old), Some("READONLY"));
         assert_eq!(code_inside("Error running script: attempt to index a nil value"), None);
+    }
+
+    #[test]
+    fn a_stream_refuses_by_its_key_and_not_by_a_command() {
+        for (reply, refuses) in [
+            ("WRONGTYPE the key holds a string, not a stream", true),
+            ("NOPERM No permissions to access a key", true),
+            ("NOPERM this user has no permissions to access one of the keys used", true),
+            ("NOPERM User relay has no permissions to run the 'evalsha' command", false),
+            ("ERR string exceeds maximum allowed size", false),
+            ("OOM command not allowed when used memory > 'maxmemory'.", false),
+        ] {
+            assert_eq!(Failure::of_entry(reply).refuses_stream(), refuses, "{reply}");
+        }
     }
 
     #[test]

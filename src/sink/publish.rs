@@ -6,7 +6,7 @@
 
 use redis::{Cmd, Value};
 
-use super::batch::Sealed;
+use super::batch::{Batch, Sealed};
 use super::checkpoint::Checkpoint;
 use super::connect::Sink;
 use super::failure::{Failure, Verdict};
@@ -95,10 +95,32 @@ impl Sink {
         self.send(&command).await.map(drop)
     }
 
-    /// Publishes a batch: one atomic step on the server.
-    pub async fn publish(self, batch: Sealed) -> Result<Written, Failure> {
-        let Sealed(command) = batch;
-        Written::read(self.send(&command).await?)
+    /// What the checkpoint says of a stream that could not be taken over; none where there is no
+    /// checkpoint, or none that may be read. Its epoch is nobody's.
+    pub async fn peek(&self, checkpoint_key: &str) -> Result<Option<Checkpoint>, Failure> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(checkpoint_key).arg("position").arg("event_id").arg("timeline");
+        let read = command.query_async(&mut self.connection()).await;
+        let values: [Option<String>; 3] = match read.map_err(|e| Failure::of(&e)) {
+            Ok(values) => values,
+            Err(failure) if failure.refuses_stream() => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let [position, event_id, timeline] = values;
+        Ok(position.and_then(|text| text.parse().ok()).map(|position| Checkpoint {
+            epoch: 0,
+            position,
+            event_id: event_id.unwrap_or_default(),
+            timeline: timeline.and_then(|text| text.parse().ok()),
+        }))
+    }
+
+    /// Publishes a batch: one atomic step on the server. What was not written, or not to its end,
+    /// because an event was refused comes back as well.
+    pub async fn publish(self, batch: Sealed) -> (Result<Written, Failure>, Option<Batch>) {
+        let answer = self.send(&batch.0).await.and_then(Written::read);
+        let returned = batch.returned(&answer);
+        (answer, returned)
     }
 
     /// Whether a line ever came up on this checkpoint.

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub gone: Counter,
     /// Rows that were born published or parked, and so are no news.
     pub ignored: Counter,
+    /// Events parked in their rows.
+    pub parked: Counter,
     /// Rows that were settled and older than the retention, and were deleted.
     pub expired: Counter,
     /// Partitions that held nothing else, and were dropped.
@@ -60,6 +62,7 @@ impl Metrics {
             "duplicates": self.duplicates.get(),
             "marked": self.marked.get(),
             "gone": self.gone.get(),
+            "parked": self.parked.get(),
             "ignored": self.ignored.get(),
             "batches": self.batches.get(),
         })
@@ -84,7 +87,7 @@ impl Metrics {
     }
 
     /// The names end in `_total` as they are printed.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 17] {
         [
             ("events_published", "Events written to Redis", &self.published),
             (
@@ -95,6 +98,7 @@ impl Metrics {
             ("rows_marked", "Outbox rows marked or deleted after publishing", &self.marked),
             ("rows_gone", "Outbox rows deleted by others before they were marked", &self.gone),
             ("rows_ignored", "Outbox rows born published or parked", &self.ignored),
+            ("events_parked", "Events set aside in their outbox rows", &self.parked),
             ("rows_expired", "Settled rows deleted because of retention", &self.expired),
             (
                 "partitions_dropped",

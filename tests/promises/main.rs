@@ -25,6 +25,7 @@ mod network;
 mod operator;
 mod order;
 mod pages;
+mod parking;
 mod retention;
 mod schema;
 mod script;

@@ -164,10 +164,14 @@ async fn a_redis_password_that_is_missing_or_wrong_is_told_and_the_right_one_wor
     relay.drain().await;
 }
 
+/// A table from before events were parked.
+const WITHOUT_PARKING: &str = "ALTER TABLE identity.outbox DROP COLUMN wal_position";
+
 #[tokio::test]
-async fn a_stream_key_of_another_type_stops_the_relay_and_names_stream_and_row() {
+async fn where_nothing_can_be_parked_a_stream_of_another_type_stops_the_relay() {
     let world = World::new().await;
     let client = world.postgres.client().await;
+    run(&client, WITHOUT_PARKING).await;
     let mut redis = world.redis.connection().await;
     redis::Cmd::set("taken", "a string").query_async::<()>(&mut redis).await.unwrap();
     insert_many(&client, 1, 10).await.unwrap();
@@ -192,14 +196,24 @@ async fn a_default_stream_that_is_taken_is_told_before_the_first_event() {
     let world = World::new().await;
     let mut redis = world.redis.connection().await;
     redis::Cmd::set(STREAM, "a string").query_async::<()>(&mut redis).await.unwrap();
+    let mut relay = world.settings.start_ready().await;
+    wait::until("it is told", PATIENCE, async || {
+        let output = relay.output();
+        let is_told = output.contains("WRONGTYPE") && output.contains("takes no events");
+        is_told.then_some(())
+    })
+    .await;
+    relay.drain().await;
+    run(&world.postgres.client().await, WITHOUT_PARKING).await;
     assert_refused(&world.settings, 1, &["WRONGTYPE", STREAM, "no stream"]).await;
 }
 
 #[tokio::test]
-async fn a_payload_that_is_not_json_stops_the_relay_at_its_row() {
+async fn where_nothing_can_be_parked_a_payload_that_is_not_json_stops_the_relay() {
     let world = World::new().await;
     let client = world.postgres.client().await;
     run(&client, "ALTER TABLE identity.outbox ALTER COLUMN payload TYPE text").await;
+    run(&client, WITHOUT_PARKING).await;
     insert_many(&client, 1, 10).await.unwrap();
     run(
         &client,
@@ -214,9 +228,10 @@ async fn a_payload_that_is_not_json_stops_the_relay_at_its_row() {
 }
 
 #[tokio::test]
-async fn an_event_over_the_limit_stops_the_relay_and_a_higher_limit_lets_it_through() {
+async fn where_nothing_can_be_parked_an_event_over_the_limit_stops_the_relay_until_it_is_raised() {
     let world = World::new().await;
     let client = world.postgres.client().await;
+    run(&client, WITHOUT_PARKING).await;
     insert(&client, 1).await.unwrap();
     run(
         &client,
@@ -336,6 +351,7 @@ async fn a_port_that_is_taken_is_told() {
 async fn before_an_event_that_redis_refuses_everything_is_marked_and_confirmed() {
     let world = World::new().await;
     let client = world.postgres.client().await;
+    run(&client, WITHOUT_PARKING).await;
     world.redis.run("SET taken x").await;
     let mut relay = world.settings.start_ready().await;
     insert_many(&client, 1, 100).await.unwrap();

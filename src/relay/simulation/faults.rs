@@ -43,7 +43,8 @@ impl World {
             }
             Fault::Spoil => {
                 let stream = self.rng.usize(..self.plan.streams);
-                self.redis.spoil(stream, true);
+                let is_wrong = !self.redis.streams[stream].is_wrong;
+                self.redis.spoil(stream, is_wrong);
             }
             Fault::RestartPostgres => self.postgres.restart(),
             Fault::FailMark => {
@@ -53,6 +54,7 @@ impl World {
                     self.end(relay, None);
                 }
             }
+            Fault::DieParked => self.park(relay, true),
             Fault::Rewind => self.ledger.may_repeat |= self.postgres.rewind(&mut self.ledger),
             Fault::Promote => {
                 self.postgres.promote(&mut self.ledger);

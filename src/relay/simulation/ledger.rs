@@ -3,8 +3,10 @@
 //! In: commits, entries added, power losses, confirmations. Out: [`Broken`], the sentence that was
 //! broken. An event is a number here; its position is known from its commit.
 
+use std::collections::HashMap;
 use std::fmt;
 
+use super::parking::AGGREGATES;
 use crate::lsn::{Lsn, Position};
 
 /// A promise that was broken, in words.
@@ -30,12 +32,25 @@ pub struct Event {
     pub is_forgotten: bool,
     /// Entries that bear it.
     pub copies: u32,
+    /// Whether a poller wrote the last of them.
+    pub by_poller: bool,
+}
+
+/// Who adds an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A line, behind this entry of its stream.
+    Line(Option<usize>),
+    /// A poller.
+    Poller,
 }
 
 /// Everything that was ever committed.
 #[derive(Debug, Default)]
 pub struct Ledger {
     events: Vec<Event>,
+    /// The event written last, by stream and aggregate.
+    last: HashMap<(usize, usize), usize>,
     /// Whether an event may be in its stream more than once: after a rewind of PostgreSQL that
     /// Redis cannot know of.
     pub may_repeat: bool,
@@ -62,13 +77,13 @@ impl Ledger {
         }
     }
 
-    /// An entry was added behind `last`, the entry before it in its stream.
+    /// An entry was added.
     pub fn added(
         &mut self,
         stream: usize,
         position: Position,
         number: Option<usize>,
-        last: Option<usize>,
+        writer: Writer,
     ) -> Result<usize, Broken> {
         let Some((number, event)) =
             number.and_then(|number| Some((number, self.events.get(number).copied()?)))
@@ -84,17 +99,26 @@ impl Ledger {
         if event.copies > 0 && !self.may_repeat {
             return Err(Broken(format!("stream {stream}: event {number} is there twice")));
         }
-        if let Some(last) = last
-            && let before = self.events[last]
-            && before.history == event.history
-            && before.position >= position
-            && !self.may_repeat
-        {
-            return Err(Broken(format!(
-                "stream {stream}: event {number} at {position} comes behind event {last} at {}",
-                before.position
-            )));
+        let is_before = |before: &Event| {
+            before.history == event.history && before.position >= position && !self.may_repeat
+        };
+        // What the line writes is in order; what a poller wrote is among its aggregate.
+        let by_line = match writer {
+            Writer::Line(last) => last.filter(|last| !self.events[*last].by_poller),
+            Writer::Poller => None,
+        };
+        let of_aggregate = self.last.get(&(stream, number % AGGREGATES)).copied();
+        for last in by_line.into_iter().chain(of_aggregate) {
+            let before = self.events[last];
+            if before.copies > 0 && is_before(&before) {
+                return Err(Broken(format!(
+                    "stream {stream}: event {number} at {position} comes behind event {last} at {}",
+                    before.position
+                )));
+            }
         }
+        self.last.insert((stream, number % AGGREGATES), number);
+        self.events[number].by_poller = writer == Writer::Poller;
         self.events[number].copies += 1;
         Ok(number)
     }

@@ -2,10 +2,10 @@
 //!
 //! The code that decides is the product's own: [`Line`](super::line::Line) with its streams and
 //! positions, the settler, and the judgement of checkpoints. `relay` drives them as a session does,
-//! without sockets and clocks; `postgres` and `redis` are small models of the servers, and
-//! `scripts` has the rules of the Lua; `world` picks what happens next; `ledger` knows what was
-//! committed and holds every step to it; `plan` says what kind of run a seed is; `runs` are the
-//! tests.
+//! without sockets and clocks; `postgres` and `redis` are small models of the servers, `scripts`
+//! has the rules of the Lua, and `parking` the parked rows and the pollers; `world` picks what
+//! happens next; `ledger` knows what was committed and holds every step to it; `plan` says what
+//! kind of run a seed is; `runs` are the tests.
 //!
 //! It must stay true that a seed decides everything: a run that fails is replayed by its seed, and
 //! then tells its whole history.
@@ -13,6 +13,7 @@
 mod faults;
 mod history;
 mod ledger;
+mod parking;
 mod plan;
 mod postgres;
 mod redis;

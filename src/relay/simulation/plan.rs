@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use super::walsender::STREAMS;
-use crate::config::{AfterPublish, EntryFormat, TableName};
+use crate::config::{AfterPublish, EntryFormat, Ordering, TableName};
 use crate::relay::line::Limits;
 
 /// What happens next.
@@ -25,6 +25,9 @@ pub enum Action {
     Hear,
     Start,
     Notice,
+    Park,
+    Refresh,
+    Poll,
     Fault(Fault),
 }
 
@@ -42,6 +45,7 @@ pub enum Fault {
     Spoil,
     RestartPostgres,
     FailMark,
+    DieParked,
     Rewind,
     Promote,
     Empty,
@@ -91,7 +95,7 @@ pub struct Plan {
 }
 
 /// What happens without a fault, and how often.
-const ORDINARY: [(Action, u32); 15] = [
+const ORDINARY: [(Action, u32); 18] = [
     (Action::Commit, 10),
     (Action::MoveWal, 2),
     (Action::Checkpoint, 1),
@@ -107,10 +111,13 @@ const ORDINARY: [(Action, u32); 15] = [
     (Action::Hear, 6),
     (Action::Start, 5),
     (Action::Notice, 4),
+    (Action::Park, 6),
+    (Action::Refresh, 4),
+    (Action::Poll, 4),
 ];
 
 /// Faults that a run may have, each or not. The last is no fault: it ends some.
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::CutRedis,
     Fault::CrashRelay,
     Fault::Terminate,
@@ -120,6 +127,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Spoil,
     Fault::RestartPostgres,
     Fault::FailMark,
+    Fault::DieParked,
 ];
 
 impl Plan {
@@ -196,6 +204,9 @@ impl Plan {
             event_bytes_max: 1_000_000,
             maxlen: 0,
             publish_sha: "sha".into(),
+            ordering: Ordering::PerAggregate,
+            // A server that goes back forgets what was parked, and takes it for repeats.
+            parks: matches!(self.past, Past::Kept | Past::Emptied),
         }
     }
 }

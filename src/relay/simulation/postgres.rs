@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::ledger::{Event, Ledger};
+use super::parking::Rows;
 use super::walsender::Walsender;
 use crate::lsn::{Lsn, Position};
 
@@ -67,6 +68,8 @@ pub struct Postgres {
     pub walsender: Option<Walsender>,
     /// Status updates on their way: of which connection, and what they confirm.
     updates: VecDeque<(u64, Lsn)>,
+    /// Events that are parked.
+    pub rows: Rows,
     backup: Option<Backup>,
     connections: u64,
     histories: u32,
@@ -86,6 +89,7 @@ impl Postgres {
             confirmed_on_disk: start,
             walsender: None,
             updates: VecDeque::new(),
+            rows: Rows::default(),
             backup: None,
             connections: 0,
             histories: 0,
@@ -113,6 +117,7 @@ impl Postgres {
                         history,
                         is_forgotten: false,
                         copies: 0,
+                        by_poller: false,
                     });
                     Row::Event { number, stream, bytes }
                 }
@@ -169,6 +174,11 @@ impl Postgres {
             return None;
         }
         Some((std::mem::replace(&mut self.confirmed, told), told))
+    }
+
+    /// Where the slot would be after a crash.
+    pub fn confirmed_on_disk(&self) -> Lsn {
+        self.confirmed_on_disk
     }
 
     /// A checkpoint writes the slot to disk.

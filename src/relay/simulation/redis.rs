@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use super::ledger::{Broken, Ledger};
 use super::walsender::STREAMS;
 use crate::lsn::Position;
-use crate::sink::{Checkpoint, Failure, Sealed, Written};
+use crate::sink::{Batch, Checkpoint, Failure, Sealed, Written};
 
 /// What a call is, with the number by which its answer is found.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub struct Anchor {
 pub enum Reply {
     Opened(Result<Checkpoint, Failure>),
     Anchored(Result<(), Failure>),
-    Published(Result<Written, Failure>),
+    Published(Result<Written, Failure>, Option<Batch>),
     Safe,
 }
 
@@ -105,6 +105,10 @@ pub enum Safeguard {
     Gate,
     /// Repeats are only repeats if the last event comes again.
     Meet,
+    /// Nothing is written behind an event before that is parked.
+    ParkFirst,
+    /// Later events of an aggregate wait behind its parked one.
+    Queue,
 }
 
 /// The server.
@@ -219,7 +223,9 @@ impl Redis {
             }
             Request::Publish { ticket, batch } => {
                 let value = self.publish(&batch, now, ledger)?;
-                (ticket, Reply::Published(Written::read(value)))
+                let answer = Written::read(value);
+                let returned = batch.returned(&answer);
+                (ticket, Reply::Published(answer, returned))
             }
         };
         let mut words = format!("redis: {reply:?}");
@@ -308,6 +314,13 @@ impl Redis {
     /// Somebody puts another kind of value in a stream's place, or takes it away again.
     pub fn spoil(&mut self, stream: usize, is_wrong: bool) {
         self.streams[stream].is_wrong = is_wrong;
+    }
+
+    /// What `Sink::peek` reads.
+    pub fn peek(&self, stream: usize) -> Option<Checkpoint> {
+        let Stored { position, event_id, timeline, .. } = self.streams[stream].checkpoint.clone();
+        let is_there = position != Position::START;
+        is_there.then_some(Checkpoint { epoch: 0, position, event_id, timeline })
     }
 
     /// Everything works again.

@@ -4,7 +4,7 @@
 //! nothing is decided here: what to take in, to send, to settle and to confirm is asked of the
 //! line, the settler and `landing`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use tokio::time::Instant;
 
@@ -17,11 +17,14 @@ use crate::config::AfterPublish;
 use crate::error::{Class, Error};
 use crate::lsn::{Lsn, Position};
 use crate::relay::flight::{Action, Flight};
+use crate::relay::held::Found;
 use crate::relay::history::{History, Judgement};
+use crate::relay::leaving::Unpublished;
 use crate::relay::line::Line;
+use crate::relay::parking;
 use crate::relay::settle::{Job, Settler};
 use crate::relay::streams::{Opening, StreamId};
-use crate::sink::{Checkpoint, Failure, Verdict, Written};
+use crate::sink::{Batch, Checkpoint, Failure, Verdict, Written};
 
 /// How a session ended.
 #[derive(Debug)]
@@ -79,6 +82,10 @@ pub struct Session {
     calls: Vec<(u64, Call)>,
     tickets: u64,
     pub marking: Option<Job>,
+    /// What is being parked.
+    pub job: Option<parking::Job>,
+    /// What the table said is parked still, and to which question.
+    pub refresh: Option<(u64, Vec<u64>)>,
     /// What came cannot be published: what came before it is settled, then the process ends.
     broken: Option<Error>,
     /// What PostgreSQL says when it is asked whether the slot is held by this line's connection.
@@ -86,10 +93,16 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(plan: &Plan, on: Connections, history: History, settler: Settler) -> Self {
+    pub fn new(
+        plan: &Plan,
+        on: Connections,
+        history: History,
+        found: Found,
+        settler: Settler,
+    ) -> Self {
         Self {
             timeline: history.timeline,
-            line: Line::new(plan.limits(), history),
+            line: Line::new(plan.limits(), history, found, HashSet::new()),
             settler,
             after_publish: plan.after_publish,
             inbox: VecDeque::new(),
@@ -97,6 +110,8 @@ impl Session {
             calls: Vec::new(),
             tickets: 0,
             marking: None,
+            job: None,
+            refresh: None,
             broken: None,
             holds_slot: true,
         }
@@ -124,7 +139,7 @@ impl Session {
         loop {
             let is_empty = self.take_in(postgres)?;
             let has_room = self.line.has_room();
-            self.send_out(is_empty || !has_room, redis)?;
+            self.send_out(is_empty || !has_room, now, redis)?;
             if is_empty || !self.line.has_room() {
                 break;
             }
@@ -137,8 +152,14 @@ impl Session {
             }
         }
         self.settle(now);
-        let is_at_rest =
-            !self.line.is_moving() && self.settler.is_empty() && self.marking.is_none();
+        if self.job.is_none() && self.refresh.is_none() {
+            self.job = self.line.take_leaving();
+        }
+        let is_at_rest = !self.line.is_moving()
+            && self.settler.is_empty()
+            && self.marking.is_none()
+            && self.job.is_none()
+            && !self.line.has_leaving();
         if is_at_rest && let Some(error) = self.broken.take() {
             self.tell(postgres);
             return Err(Ended::Again(error));
@@ -171,9 +192,13 @@ impl Session {
         Ok(false)
     }
 
-    fn send_out(&mut self, flush: bool, redis: &mut Redis) -> Result<(), Ended> {
+    fn send_out(&mut self, flush: bool, now: Instant, redis: &mut Redis) -> Result<(), Ended> {
         while let Some(action) = self.line.next_action(flush) {
             let request = match action {
+                Action::Settle(settling) => {
+                    self.settler.add(settling, now);
+                    continue;
+                }
                 Action::Open { stream: id, name, .. } => {
                     let stream = STREAMS.iter().position(|known| *known == name).unwrap();
                     let ticket = self.ticket(Call::Open(id, stream));
@@ -206,10 +231,13 @@ impl Session {
             (Call::Open(id, stream), Reply::Opened(Ok(checkpoint))) => {
                 self.opened(id, stream, &checkpoint, redis)?;
             }
-            (Call::Open(id, _), Reply::Opened(Err(failure))) => match failure.verdict {
+            (Call::Open(id, stream), Reply::Opened(Err(failure))) => match failure.verdict {
                 Verdict::Rejected | Verdict::Definite => {
-                    let error = self.line.not_opened(id, failure);
-                    self.broken.get_or_insert(error);
+                    if let Some(error) =
+                        self.line.not_opened(id, failure, redis.peek(stream).as_ref())
+                    {
+                        self.broken.get_or_insert(error);
+                    }
                 }
                 Verdict::Outage | Verdict::Restart | Verdict::Fenced | Verdict::Rewound => {
                     return Err(end(failure));
@@ -220,11 +248,11 @@ impl Session {
                 Then::Restart => return Err(Ended::Again(Error::transient("rewound"))),
             },
             (Call::Anchor(..), Reply::Anchored(Err(failure))) => return Err(end(failure)),
-            (Call::Publish(flight), Reply::Published(Ok(written))) => {
-                self.published(*flight, &written, now)?;
+            (Call::Publish(flight), Reply::Published(Ok(written), returned)) => {
+                self.published(*flight, &written, returned, now)?;
             }
-            (Call::Publish(flight), Reply::Published(Err(failure))) => {
-                self.unpublished(&flight, failure, redis)?;
+            (Call::Publish(flight), Reply::Published(Err(failure), returned)) => {
+                self.unpublished(*flight, failure, returned, redis)?;
             }
             (Call::Wait, Reply::Safe) => self.settler.safe(),
             _ => panic!("an answer to another call"),
@@ -239,7 +267,7 @@ impl Session {
         checkpoint: &Checkpoint,
         redis: &mut Redis,
     ) -> Result<(), Ended> {
-        let judgement = self.line.judge(checkpoint);
+        let judgement = self.line.judge(id, checkpoint);
         let opening = self.line.opening(checkpoint, &judgement);
         let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.timeline);
         let lowered = match judgement {
@@ -265,13 +293,20 @@ impl Session {
         Ok(())
     }
 
-    fn published(&mut self, flight: Flight, written: &Written, now: Instant) -> Result<(), Ended> {
+    fn published(
+        &mut self,
+        flight: Flight,
+        written: &Written,
+        returned: Option<Batch>,
+        now: Instant,
+    ) -> Result<(), Ended> {
         if let Some(refusal) = &written.refusal
             && refusal.verdict != Verdict::Rejected
         {
             return Err(end(refusal.clone()));
         }
-        let (settling, refused) = self.line.published(flight, written).map_err(Ended::Again)?;
+        let (settling, refused) =
+            self.line.published(flight, written, returned).map_err(Ended::Again)?;
         self.settler.add(settling, now);
         if let Some(error) = refused {
             self.broken.get_or_insert(error);
@@ -281,18 +316,21 @@ impl Session {
 
     fn unpublished(
         &mut self,
-        flight: &Flight,
+        flight: Flight,
         failure: Failure,
+        returned: Option<Batch>,
         redis: &mut Redis,
     ) -> Result<(), Ended> {
-        if self.line.unpublished(flight) {
-            return Ok(());
-        }
+        let stream = flight.stream;
+        let failure = match self.line.unpublished(flight, failure, returned) {
+            Unpublished::Kept => return Ok(()),
+            Unpublished::Failed(failure) => failure,
+        };
         if failure.verdict != Verdict::Rewound {
             return Err(end(failure));
         }
-        let epoch = self.line.stop(flight);
-        self.rewind(flight.stream, epoch, redis)
+        let epoch = self.line.stop(stream);
+        self.rewind(stream, epoch, redis)
     }
 
     fn rewind(&mut self, id: StreamId, epoch: u64, redis: &mut Redis) -> Result<(), Ended> {

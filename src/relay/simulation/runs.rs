@@ -54,6 +54,8 @@ fn without_any_one_safeguard_a_run_fails() {
         (Safeguard::Skip, "is there twice"),
         (Safeguard::Gate, "is not safe in stream"),
         (Safeguard::Meet, "is not"),
+        (Safeguard::ParkFirst, "is not safe in stream"),
+        (Safeguard::Queue, "comes behind event"),
     ];
     for (safeguard, words) in without {
         let caught = (0..SEEDS).find_map(|seed| {

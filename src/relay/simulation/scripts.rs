@@ -5,7 +5,7 @@
 
 use redis::Value;
 
-use super::ledger::{Broken, Ledger};
+use super::ledger::{Broken, Ledger, Writer};
 use super::redis::{Anchor, Redis, Safeguard, Undo};
 use super::walsender::STREAMS;
 use crate::lsn::Position;
@@ -137,7 +137,7 @@ impl Redis {
             }
             let id = event[id_at];
             let last = stream.entries.last().copied();
-            let event = ledger.added(number, position, id.parse().ok(), last)?;
+            let event = ledger.added(number, position, id.parse().ok(), Writer::Line(last))?;
             stream.entries.push(event);
             added += 1;
             stream.checkpoint.position = position;

@@ -3,6 +3,7 @@
 //! It must stay true that a relation is described once per connection, before its first row, and
 //! that a keepalive in the midst of a transaction names no position behind its commit.
 
+use super::parking::aggregate;
 use super::postgres::{Row, Transaction};
 use crate::lsn::Lsn;
 use crate::pgoutput::encode::{encode, insert};
@@ -128,6 +129,7 @@ fn tuple(row: &Row) -> Vec<u8> {
     let text = Column::Text;
     match *row {
         Row::Event { number, stream, bytes } => {
+            let aggregate = aggregate(number);
             let number = number.to_string();
             let payload = format!("\"{:bytes$}\"", "");
             // The default stream's rows name no topic.
@@ -138,7 +140,7 @@ fn tuple(row: &Row) -> Vec<u8> {
                     text(number.as_bytes()),
                     text(number.as_bytes()),
                     text(b"t"),
-                    text(b"a"),
+                    text(aggregate.as_bytes()),
                     text(payload.as_bytes()),
                     topic,
                     text(b"f"),

@@ -100,8 +100,12 @@ impl World {
             Action::Hear => self.hear()?,
             Action::Start => self.start(relay),
             Action::Notice => self.notice(relay),
+            Action::Park => self.park(relay, false),
+            Action::Refresh => self.refresh(relay),
+            Action::Poll => self.poll()?,
             Action::Fault(fault) => self.fault(fault, relay),
         }
+        self.weaken(relay);
         match &self.relays[relay] {
             State::Streaming(session) => session.check(),
             State::Waiting | State::Holding { .. } => Ok(()),
@@ -286,7 +290,8 @@ impl World {
             for row in &transaction.rows {
                 let Row::Event { number, stream, .. } = *row else { continue };
                 let is_lost = transaction.commit_lsn < self.ledger.lost_before;
-                if !is_lost && !self.redis.has(stream, number, on_disk) {
+                let is_parked = self.postgres.rows.has(number);
+                if !is_lost && !is_parked && !self.redis.has(stream, number, on_disk) {
                     return Err(Broken(format!(
                         "the slot was confirmed up to {after}, past event {number} at {}, which \
                          is not safe in stream {stream}",
@@ -321,8 +326,9 @@ impl World {
                 };
                 let has_barrier = self.plan.safety == Safety::Barrier;
                 let gate = has_barrier.then(|| self.redis.connect());
+                let found = self.postgres.rows.found(confirmed);
                 let on = Connections { postgres: connection, redis, gate };
-                let session = Session::new(&self.plan, on, history, self.settler());
+                let session = Session::new(&self.plan, on, history, found, self.settler());
                 self.relays[relay] = State::Streaming(Box::new(session));
                 self.history.note(|| format!("relay {relay}: leads from {confirmed}"));
             }
@@ -384,6 +390,13 @@ impl World {
                     self.step(Action::Answer, relay)?;
                 }
                 self.step(Action::Mark, relay)?;
+                for _ in 0..2 {
+                    self.step(Action::Park, relay)?;
+                    self.step(Action::Refresh, relay)?;
+                }
+                for _ in 0..40 {
+                    self.poll()?;
+                }
                 self.step(Action::Tell, relay)?;
                 self.step(Action::Hear, relay)?;
             }
@@ -403,6 +416,6 @@ impl World {
         let end: Lsn = self.postgres.end;
         let is_idle = (0..self.relays.len())
             .all(|relay| self.session(relay).is_none_or(|s| s.line.outstanding() == 0));
-        self.postgres.confirmed >= end && is_idle
+        self.postgres.confirmed >= end && is_idle && !self.postgres.rows.is_any()
     }
 }

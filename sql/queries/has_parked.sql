@@ -1,0 +1,5 @@
+-- Whether a row remembers that a relay has parked it. Reads only; by the partial index on
+-- next_attempt_at.
+SELECT EXISTS (
+    SELECT FROM {table} WHERE next_attempt_at IS NOT NULL AND wal_position IS NOT NULL
+) AS has_parked
