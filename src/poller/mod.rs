@@ -6,6 +6,12 @@
 //! is written after a claim has ended (`sink::LEASE`), and that a crash at any point leaves rows
 //! that are claimed again and found to be in Redis already.
 
+mod assurance;
 mod courier;
+mod judge;
+mod settle;
 
+pub use assurance::Assurance;
 pub use courier::{Courier, Outcome, Terms};
+pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
+pub use settle::{Parked, Settlement, Settler, Slot};

@@ -27,7 +27,7 @@ use crate::config::AfterPublish;
 use crate::error::{Class, Error, Result};
 use crate::postgres::{Frame, Replication};
 use crate::shutdown::Shutdown;
-use crate::sink::{Failure, Gate, Sink};
+use crate::sink::{self, Failure, Gate, Sink};
 use crate::telemetry::{State, Status, Where};
 
 /// How long the server may take to end the copy with us.
@@ -271,19 +271,14 @@ impl<'a> Session<'a> {
     }
 
     /// Asks whether what was published is safe by now. What Redis was asked before is not asked
-    /// again: it answers once its disk, or its replicas, have it. A server that can only be waited
-    /// for is asked for a sign of life: it has outlived the wait.
+    /// again: it answers once its disk, or its replicas, have it.
     fn ask_gate(&mut self) {
         if !self.settler.must_ask(Instant::now()) {
             return;
         }
         let (gate, sink) = (self.gate.clone(), self.sink.clone());
-        self.flights.push(Box::pin(async move {
-            Landed::Safe(match gate {
-                Some(gate) => gate.pass().await,
-                None => sink.ping().await,
-            })
-        }));
+        self.flights
+            .push(Box::pin(async move { Landed::Safe(sink::until_safe(gate, sink).await) }));
     }
 
     /// Hands durable batches to the marker, or counts them as settled when rows are kept as they
