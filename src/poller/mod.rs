@@ -7,11 +7,18 @@
 //! that are claimed again and found to be in Redis already.
 
 mod assurance;
+mod claim;
 mod courier;
 mod judge;
+mod kept;
+mod outlet;
+mod retry;
+mod round;
 mod settle;
 
 pub use assurance::Assurance;
 pub use courier::{Courier, Outcome, Terms};
 pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
+pub use kept::Kept;
+pub use retry::{Workplace, run as retry};
 pub use settle::{Parked, Settlement, Settler, Slot};
