@@ -102,8 +102,8 @@ async fn without_its_letter_nothing_is_dead_and_others_go_on() {
     world.redis.run("SET broken x").await;
     world.redis.run("SET broken.dlq x").await;
     park_unfit(&world, 1).await;
-    park(&client, (2, 2), 1, "broken").await;
-    park(&client, (3, 102), 100, STREAM).await;
+    park(&client, (2, 2), 300, "broken").await;
+    park(&client, (3, 102), 300, STREAM).await;
     let mut relay = eager(&world.settings).start_ready().await;
     world.consumer().until_len(100).await;
     wait::until("the page says why", PATIENCE, async || {
