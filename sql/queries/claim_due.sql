@@ -1,5 +1,5 @@
--- Claims those of the rows $1 that are parked and due still, until the transaction ends. What another
--- session has locked is left to it.
+-- Claims those of the rows $1 that are parked and due still, until the transaction ends. What
+-- another session has locked is left to it.
 SELECT id::int8 AS id
 FROM {table}
 WHERE id = ANY ($1)

@@ -92,7 +92,7 @@ impl Relay {
         let retrying = Box::pin(poller::retry(self.workplace()));
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
-        // What is parked is tried beside the line, and no longer: each of its steps may be the last.
+        // What is parked is tried beside the line, and no longer: any step of it may be the last.
         let (ended, retrying) = beside(session, retrying).await;
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();

@@ -5,10 +5,11 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::harness::consumer::Entry;
-use crate::harness::ledger::assert_rising_by;
+use crate::harness::consumer::{Consumer, Entry};
+use crate::harness::ledger::{Ledger, assert_rising_by};
 use crate::harness::parked::{column, park};
 use crate::harness::proxy::Proxy;
+use crate::harness::redis::Redis;
 use crate::harness::relay::Settings;
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{STREAM, World, count, insert};
@@ -116,6 +117,30 @@ async fn a_redis_that_restarts_in_the_middle_has_each_event_once() {
         world.redis.restart().await;
     }
     assert_once_and_in_order(&world, ROWS).await;
+    relay.drain().await;
+}
+
+/// A row that says published is in the stream, whatever Redis's machine does next.
+#[tokio::test]
+async fn a_redis_that_loses_power_has_what_rows_say_it_has() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let mut redis = Redis::start_with_power_loss(&[]).await;
+    let settings = world.settings.clone().with("redis_url", &redis.url());
+    let mut relay = settings.with("poll_interval", "100ms").start_ready().await;
+    for round in 0..2 {
+        park(&client, (round * 1_000 + 1, round * 1_000 + 1_000), 40, STREAM).await;
+        let published = "identity.outbox WHERE published";
+        wait::until("a row that says published", PATIENCE, async || {
+            (count(&client, published).await > round * 1_000).then_some(())
+        })
+        .await;
+        redis.power_loss();
+        redis.restart().await;
+    }
+    world.until_unparked().await;
+    let entries = Consumer::new(&redis.url(), STREAM).read_all().await;
+    Ledger::of_one_writer(&client).await.assert_same_events(&entries);
     relay.drain().await;
 }
 
