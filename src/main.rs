@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use walrelay::cli::{Arguments, Command};
-use walrelay::command::{config, health, run, setup};
+use walrelay::command::{config, dlq, health, run, setup};
 use walrelay::config::{Inputs, load};
 use walrelay::error::{EXIT_OK, Error, Result};
 use walrelay::telemetry;
@@ -36,6 +36,12 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
         Command::Health => {
             let (address, port) = loaded.http()?;
             block_on(health::run(address, port, &mut out))
+        }
+        Command::Dlq { command } => {
+            let (table, _, _) = loaded.names()?;
+            let outbox = dlq::Outbox { table, stream: loaded.stream_name()? };
+            let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
+            block_on(dlq::run(&url, timeout, &outbox, &command, &mut out))
         }
         Command::Setup { print, role } => {
             let (table, publication, slot) = loaded.names()?;

@@ -34,9 +34,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("postgres", &["lsn", "error", "config"]),
     ("outbox", &["pgoutput", "error", "config", "outbox"]),
     ("sink", &["outbox", "lsn", "error", "config"]),
+    ("housekeeping", &["error", "config", "postgres", "telemetry"]),
     (
         "poller",
         &[
+            "housekeeping",
             "lsn",
             "error",
             "shutdown",
@@ -56,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shutdown",
             "backoff",
             "poller",
+            "housekeeping",
             "config",
             "postgres",
             "pgoutput",

@@ -25,5 +25,5 @@ pub use durability::Durability;
 pub use retry::Retry;
 pub use settings::{Loaded, Settings, Shown, load};
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
-pub use values::TableName;
+pub use values::{TableName, duration};
 pub use words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};

@@ -257,6 +257,11 @@ impl Loaded {
         ))
     }
 
+    /// The stream of rows without a topic.
+    pub fn stream_name(&self) -> Result<String> {
+        self.value("stream_name", values::stream_name)
+    }
+
     /// PostgreSQL.
     pub fn database_url(&self) -> Result<DatabaseUrl> {
         self.value("database_url", |text| DatabaseUrl::parse(&text.to_owned().into()))
@@ -288,7 +293,7 @@ impl Loaded {
             slot_name,
             publication_name,
             outbox_table,
-            stream_name: self.value("stream_name", values::stream_name)?,
+            stream_name: self.stream_name()?,
             entry_format: self.word("entry_format", EntryFormat::parse)?,
             stream_maxlen: self.word("stream_maxlen", |word| match word {
                 "off" => Some(None),

@@ -17,6 +17,7 @@ use super::start::{Context, Start};
 use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
+use crate::housekeeping::{Bound, Keeper};
 use crate::poller::{self, Kept, Slot, Workplace};
 use crate::shutdown::Shutdown;
 use crate::sink::Failure;
@@ -90,6 +91,10 @@ impl Relay {
         let (began, settings) = (Instant::now(), Arc::clone(&self.context.settings));
         let status = Arc::clone(&self.context.status);
         let retrying = Box::pin(poller::retry(self.workplace()));
+        let bound = Bound::Slot(settings.slot_name.clone());
+        let keeper = Keeper::new(&settings, &self.context.target, &status, bound);
+        // Works as long as this line leads.
+        let _beside = keeper.map(Keeper::start);
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
         // What is parked is tried beside the line, and no longer: any step of it may be the last.

@@ -29,6 +29,10 @@ pub struct Metrics {
     pub gone: Counter,
     /// Rows that were born published or parked, and so are no news.
     pub ignored: Counter,
+    /// Rows that were settled and older than the retention, and were deleted.
+    pub expired: Counter,
+    /// Partitions that held nothing else, and were dropped.
+    pub partitions_dropped: Counter,
     /// Script calls that published something.
     pub batches: Counter,
     /// Times the line came up, the first included.
@@ -57,6 +61,13 @@ impl Metrics {
         })
     }
 
+    pub(super) fn retention_document(&self) -> Value {
+        json!({
+            "rows_deleted": self.expired.get(),
+            "partitions_dropped": self.partitions_dropped.get(),
+        })
+    }
+
     pub(super) fn reconnects_document(&self) -> Value {
         json!({
             "lines": self.lines.get(),
@@ -68,7 +79,7 @@ impl Metrics {
     }
 
     /// The names end in `_total` as they are printed.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 12] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
         [
             ("events_published", "Events written to Redis", &self.published),
             (
@@ -79,6 +90,12 @@ impl Metrics {
             ("rows_marked", "Outbox rows marked or deleted after publishing", &self.marked),
             ("rows_gone", "Outbox rows deleted by others before they were marked", &self.gone),
             ("rows_ignored", "Outbox rows born published or parked", &self.ignored),
+            ("rows_expired", "Settled rows deleted because of retention", &self.expired),
+            (
+                "partitions_dropped",
+                "Partitions dropped because of retention",
+                &self.partitions_dropped,
+            ),
             ("batches", "Script calls that published a batch", &self.batches),
             ("lines", "Times the line from slot to Redis came up", &self.lines),
             ("restarts", "Times the line ended by a failure and was started again", &self.restarts),

@@ -277,6 +277,7 @@ impl Status {
                 "seconds": self.lag_seconds(),
             },
             "events": self.metrics.events_document(),
+            "retention": self.metrics.retention_document(),
             "reconnects": self.metrics.reconnects_document(),
             "retry": self.retries.document(),
             "last_error": said.last_error,

@@ -48,10 +48,12 @@ pub enum Fault {
     Wire(Side, Trouble),
     /// What the writers sent is done, and they never hear of it: COMMIT as well.
     LoseWritersReplies,
+    /// One stream's key holds something else: its events are refused, parked and tried again.
+    RefuseStream,
 }
 
 /// All there are.
-pub const KINDS: [Fault; 21] = [
+pub const KINDS: [Fault; 22] = [
     Fault::KillRelay,
     Fault::TerminateRelay,
     Fault::FreezeLeader,
@@ -73,6 +75,7 @@ pub const KINDS: [Fault; 21] = [
     Fault::Wire(Side::Redis, Trouble::Throttle),
     Fault::Wire(Side::Redis, Trouble::LoseReplies),
     Fault::LoseWritersReplies,
+    Fault::RefuseStream,
 ];
 
 /// What a fault befalls: two at once must not befall the same.
@@ -83,6 +86,7 @@ pub enum Target {
     Postgres,
     Wires(Side),
     Writers,
+    Stream,
 }
 
 impl Fault {
@@ -93,6 +97,7 @@ impl Fault {
             Self::KillRedis | Self::PowerLossOfRedis | Self::FreezeRedis => Target::Redis,
             Self::Wire(side, _) => Target::Wires(side),
             Self::LoseWritersReplies => Target::Writers,
+            Self::RefuseStream => Target::Stream,
             Self::StopPostgres | Self::KillPostgres | Self::EndWalsender | Self::EndSqlSession => {
                 Target::Postgres
             }
@@ -122,6 +127,7 @@ impl Display for Fault {
             Self::EndSqlSession => f.write_str("SQL session terminated"),
             Self::Wire(side, trouble) => write!(f, "wire to {side:?} {}", wire(*trouble)),
             Self::LoseWritersReplies => f.write_str("writers lose replies"),
+            Self::RefuseStream => f.write_str("a stream refuses its events"),
         }
     }
 }
@@ -161,6 +167,8 @@ impl Iterator for Plan {
             self.bag.extend(KINDS);
             // It finds something only where a second was not synced and yet confirmed.
             self.bag.extend([Fault::PowerLossOfRedis; 2]);
+            // So that others befall what is parked.
+            self.bag.extend([Fault::RefuseStream; 2]);
             self.random.shuffle(&mut self.bag);
         }
         let fault = self.bag.pop()?;
@@ -170,6 +178,7 @@ impl Iterator for Plan {
         // Past the timeouts of either side (2 s) in one case of three.
         let longest = if random.u8(0..3) == 0 { 3_500 } else { 1_200 };
         let lasts = Duration::from_millis(random.u64(50..longest));
-        Some(Step { pause, fault, role, lasts, lingers: random.u8(0..3) == 0 })
+        let lingers = fault == Fault::RefuseStream || random.u8(0..3) == 0;
+        Some(Step { pause, fault, role, lasts, lingers })
     }
 }

@@ -13,9 +13,10 @@ use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
 use crate::harness::relay::{Relay, Settings};
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::World;
+use crate::harness::world::{World, count};
 use crate::history::History;
 use crate::plan::{Fault, Role, Side, Step, Target, Trouble};
+use crate::writers::STREAMS;
 
 /// After so long PostgreSQL gives up a walsender whose relay is silent; a standby waits for it.
 const WAL_SENDER_TIMEOUT: &str = "2s";
@@ -83,13 +84,13 @@ impl Stage {
         let whom = match (fault, fault.target()) {
             (Fault::FreezeLeader, _) => self.until_leader().await,
             (_, Target::Relays | Target::Wires(_)) => self.find(step.role).await,
-            (_, Target::Redis | Target::Postgres | Target::Writers) => 0,
+            (_, Target::Redis | Target::Postgres | Target::Writers | Target::Stream) => 0,
         };
         let Self { world: World { postgres, redis, .. }, machines, history, writers, .. } = self;
         let machine = &mut machines[whom];
         let name = match fault.target() {
             Target::Relays | Target::Wires(_) => machine.name,
-            Target::Redis | Target::Postgres | Target::Writers => "",
+            Target::Redis | Target::Postgres | Target::Writers | Target::Stream => "",
         };
         history.fault(fault, name);
         match fault {
@@ -115,6 +116,7 @@ impl Stage {
             }
             Fault::Wire(side, trouble) => machine.wire(side, trouble),
             Fault::LoseWritersReplies => writers.hold_replies(),
+            Fault::RefuseStream => refuse(redis, STREAMS[history.faults() % STREAMS.len()]).await,
         }
         self.open.push((fault, whom));
     }
@@ -123,7 +125,11 @@ impl Stage {
     pub async fn heal(&mut self) {
         let mut open = std::mem::take(&mut self.open);
         // Servers first: a takeover needs them.
-        open.sort_by_key(|(fault, _)| fault.target() == Target::Relays);
+        open.sort_by_key(|(fault, _)| match fault.target() {
+            Target::Redis | Target::Postgres | Target::Wires(_) | Target::Writers => 0,
+            Target::Stream => 1,
+            Target::Relays => 2,
+        });
         for (fault, whom) in open {
             let Self { world: World { postgres, redis, .. }, machines, .. } = self;
             let machine = &mut machines[whom];
@@ -138,7 +144,12 @@ impl Stage {
                     self.until_leads(1 - whom).await;
                     self.machines[whom].relay.thaw();
                 }
-                Fault::KillRedis | Fault::PowerLossOfRedis => redis.restart().await,
+                Fault::KillRedis | Fault::PowerLossOfRedis => {
+                    redis.restart().await;
+                    // That they were in order again may be among what the power loss took.
+                    restore(redis).await;
+                }
+                Fault::RefuseStream => restore(redis).await,
                 Fault::FreezeRedis => redis.thaw(),
                 Fault::StopPostgres | Fault::KillPostgres => postgres.restart().await,
                 Fault::EndWalsender | Fault::EndSqlSession => {}
@@ -174,6 +185,22 @@ impl Stage {
         .await
     }
 
+    /// Awaits that nothing is parked any more; false if what is parked does not become less.
+    pub async fn until_nothing_parked(&self) -> bool {
+        let client = self.world.postgres.client().await;
+        let parked = "identity.outbox WHERE next_attempt_at IS NOT NULL AND NOT published";
+        let mut least = i64::MAX;
+        let mut deadline = Instant::now() + PATIENCE;
+        wait::until("parked events to go out", Duration::MAX / 4, async || {
+            let now = count(&client, parked).await;
+            if now < least {
+                (least, deadline) = (now, Instant::now() + PATIENCE);
+            }
+            (now == 0 || Instant::now() >= deadline).then_some(now == 0)
+        })
+        .await
+    }
+
     /// Kills both relays and Redis's power: what is left is what was promised to be left.
     pub async fn lose_all_but_the_disk(&mut self) {
         for machine in &mut self.machines {
@@ -182,6 +209,7 @@ impl Stage {
         }
         self.world.redis.power_loss();
         self.world.redis.restart().await;
+        restore(&self.world.redis).await;
     }
 
     /// Both relays end by SIGTERM.
@@ -260,7 +288,12 @@ impl Machine {
             .with("redis_timeout", "2s")
             .with("reconnect_delay_max", "500ms")
             // What is confirmed too early is to be confirmed before the next fsync.
-            .with("feedback_interval", "100ms");
+            .with("feedback_interval", "100ms")
+            // What is refused is tried again until it goes out: the judge knows no dead letters.
+            .with("poll_interval", "200ms")
+            .with("retry_base_delay", "50ms")
+            .with("retry_max_delay", "400ms")
+            .with("max_retry_attempts", "1000");
         let with =
             |settings: Settings, (name, value): &(String, String)| settings.with(name, value);
         let settings = chosen.iter().fold(settings, with);
@@ -291,4 +324,36 @@ fn mend(wire: &Proxy, trouble: Trouble) {
         wire.cut();
     }
     wire.mend();
+}
+
+/// The key of a stream holds a string from now on, and its entries are elsewhere: in one step, so
+/// that no crash leaves a half of it.
+const REFUSE: &str = "if redis.call('TYPE', KEYS[1]).ok == 'stream' then
+       redis.call('RENAME', KEYS[1], KEYS[2])
+       redis.call('SET', KEYS[1], 'no stream')
+     end";
+/// The entries are back.
+const RESTORE: &str = "if redis.call('EXISTS', KEYS[2]) == 1 then
+       redis.call('RENAME', KEYS[2], KEYS[1])
+     end";
+
+/// A server that is down refuses as it is.
+async fn refuse(redis: &Redis, stream: &str) {
+    if let Some(mut connection) = redis.try_connection().await {
+        let mut command = redis::cmd("EVAL");
+        command.arg(REFUSE).arg(2).arg(stream).arg(format!("{stream}:aside"));
+        let done: redis::RedisResult<()> = command.query_async(&mut connection).await;
+        done.expect("a stream set aside");
+    }
+}
+
+/// Every stream is at its place again, if it was not.
+async fn restore(redis: &Redis) {
+    let mut connection = redis.connection().await;
+    for stream in STREAMS {
+        let mut command = redis::cmd("EVAL");
+        command.arg(RESTORE).arg(2).arg(stream).arg(format!("{stream}:aside"));
+        let done: redis::RedisResult<()> = command.query_async(&mut connection).await;
+        done.expect("a stream at its place");
+    }
 }

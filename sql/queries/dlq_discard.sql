@@ -1,0 +1,9 @@
+-- Dead rows, by id or by filter, are settled for good, and keep when they died and why. Their
+-- next_attempt_at stays: the slot may send such an event once more. Row locks only; a row that
+-- somebody else has changed meanwhile is left alone.
+UPDATE {table}
+SET
+    published = true,
+    published_at = pg_catalog.now(),
+    error_message = pg_catalog.concat_ws(': ', 'discarded', error_message)
+WHERE dead_lettered_at IS NOT NULL AND NOT published AND {which}
