@@ -46,6 +46,17 @@ pub enum Unfit {
     },
 }
 
+impl Unfit {
+    /// What is wrong with the name of a stream.
+    #[must_use]
+    pub fn of_stream(name: &str) -> Option<Self> {
+        let is_unfit = name.is_empty()
+            || name.len() > STREAM_NAME_BYTES_MAX
+            || name.chars().any(char::is_control);
+        is_unfit.then_some(Self::StreamName)
+    }
+}
+
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -82,7 +93,7 @@ impl OccurredAt {
 
     /// From what PostgreSQL prints with `datestyle = ISO`: `2026-11-21 04:38:15.123456+00`. A
     /// timestamp without a zone is taken as UTC, the zone of the replication session.
-    pub(super) fn from_postgres(text: &[u8]) -> Result<Self, Unfit> {
+    pub fn from_postgres(text: &[u8]) -> Result<Self, Unfit> {
         let (date, time) = text.split_at_checked(10).ok_or(Unfit::OccurredAt)?;
         let time = time.strip_prefix(b" ").ok_or(Unfit::OccurredAt)?;
         // A fifth digit of the year, `infinity` and ` BC` all fail here.
@@ -228,11 +239,8 @@ impl<'a> Envelope<'a> {
     pub fn stream_of(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<&'a [u8], Unfit> {
         let name = row.topic().unwrap_or(defaults.stream);
         let stream = std::str::from_utf8(name).map_err(|_| Unfit::NotUtf8("topic"))?;
-        if stream.is_empty()
-            || stream.len() > STREAM_NAME_BYTES_MAX
-            || stream.chars().any(char::is_control)
-        {
-            return Err(Unfit::StreamName);
+        if let Some(unfit) = Unfit::of_stream(stream) {
+            return Err(unfit);
         }
         Ok(name)
     }

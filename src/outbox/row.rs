@@ -198,13 +198,21 @@ impl<'a> Row<'a> {
             || self.value(DEAD_LETTERED_AT).is_some()
     }
 
+    /// When it is due, where it is parked.
+    #[must_use]
+    pub fn next_attempt_at(&self) -> Option<&'a [u8]> {
+        self.value(NEXT_ATTEMPT_AT)
+    }
+
     /// The event's identity.
     #[must_use]
     pub fn event_id(&self) -> Option<&'a [u8]> {
         self.value(EVENT_ID)
     }
 
-    pub(super) fn event_type(&self) -> Option<&'a [u8]> {
+    /// What happened.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&'a [u8]> {
         self.value(EVENT_TYPE)
     }
 
@@ -218,11 +226,15 @@ impl<'a> Row<'a> {
         self.value(AGGREGATE_ID)
     }
 
-    pub(super) fn payload(&self) -> Option<&'a [u8]> {
+    /// JSON text, as PostgreSQL printed it.
+    #[must_use]
+    pub fn payload(&self) -> Option<&'a [u8]> {
         self.value(PAYLOAD)
     }
 
-    pub(super) fn created_at(&self) -> Option<&'a [u8]> {
+    /// When it was written, as PostgreSQL prints it.
+    #[must_use]
+    pub fn created_at(&self) -> Option<&'a [u8]> {
         self.value(CREATED_AT)
     }
 

@@ -6,6 +6,7 @@
 //! refused event of its aggregate.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::Row as SqlRow;
@@ -13,7 +14,9 @@ use tokio_postgres::Row as SqlRow;
 use crate::config::{EntryFormat, Ordering, Settings};
 use crate::lsn::Position;
 use crate::outbox::{Defaults, Envelope, Row, Selection, Unfit};
-use crate::sink::{Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Verdict, delivered_key};
+use crate::sink::{
+    Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Verdict, Written, delivered_key,
+};
 
 /// From the Unix epoch to PostgreSQL's, in seconds.
 const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
@@ -161,22 +164,57 @@ impl Courier {
     ) -> Result<Vec<Outcome>, Failure> {
         let outcomes = vec![Outcome::Behind; rows.len()];
         let mut round = Round { rows, deadline, outcomes, refused: HashSet::new() };
-        for mut load in self.sort(rows) {
-            while let Some(call) = self.pack(&mut round, &mut load) {
-                self.call(&mut round, &mut load, call).await?;
+        for stage in self.stages(rows) {
+            for mut load in self.sort(rows, stage) {
+                while let Some(call) = self.pack(&mut round, &mut load) {
+                    self.call(&mut round, &mut load, call).await?;
+                }
             }
         }
         Ok(round.outcomes)
     }
 
-    /// The rows by stream, streams in the order in which they are met first.
-    fn sort(&self, rows: &[SqlRow]) -> Vec<Load> {
-        let mut loads: Vec<Load> = Vec::new();
-        let mut numbers: HashMap<String, usize> = HashMap::new();
+    /// The stream that a row is for.
+    #[must_use]
+    pub fn stream<'a>(&'a self, row: &Row<'a>) -> &'a [u8] {
+        row.topic().unwrap_or(self.terms.stream.as_bytes())
+    }
+
+    /// The rows in stretches, one done before the next begins. Within one the streams are written
+    /// one after the other, so an aggregate whose rows go to several streams ends it.
+    fn stages(&self, rows: &[SqlRow]) -> Vec<Range<usize>> {
+        let mut first = None;
+        let is_one_stream = rows.iter().all(|row| {
+            let row = self.row(row);
+            let stream = self.stream(&row);
+            *first.get_or_insert(stream) == stream
+        });
+        if is_one_stream || self.terms.ordering == Ordering::None {
+            return std::iter::once(0..rows.len()).collect();
+        }
+        let (mut stages, mut begin) = (Vec::new(), 0);
+        let mut streams: HashMap<&[u8], &[u8]> = HashMap::new();
         for (place, row) in rows.iter().enumerate() {
             let row = self.row(row);
-            let stream = row.topic().unwrap_or(self.terms.stream.as_bytes());
-            let stream = String::from_utf8_lossy(stream).into_owned();
+            let (aggregate, stream) = (row.aggregate_id().unwrap_or_default(), self.stream(&row));
+            if streams.get(aggregate).is_some_and(|before| *before != stream) {
+                stages.push(begin..place);
+                begin = place;
+                streams.clear();
+            }
+            streams.insert(aggregate, stream);
+        }
+        stages.push(begin..rows.len());
+        stages
+    }
+
+    /// The rows of a stage by stream, streams in the order in which they are met first.
+    fn sort(&self, rows: &[SqlRow], stage: Range<usize>) -> Vec<Load> {
+        let mut loads: Vec<Load> = Vec::new();
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        for (place, row) in rows.iter().enumerate().take(stage.end).skip(stage.start) {
+            let row = self.row(row);
+            let stream = String::from_utf8_lossy(self.stream(&row)).into_owned();
             let number = *numbers.entry(stream).or_insert_with_key(|stream| {
                 loads.push(Load { stream: stream.clone(), places: VecDeque::new() });
                 loads.len() - 1
@@ -248,7 +286,14 @@ impl Courier {
         load: &mut Load,
         call: Call,
     ) -> Result<(), Failure> {
-        let written = self.delivery.deliver(&call.batch).await?;
+        let written = match self.delivery.deliver(&call.batch).await {
+            // The whole call is refused when the user may not write this key.
+            Err(failure) if failure.code == "NOPERM" && failure.text.contains("key") => {
+                let refusal = Some(Failure { verdict: Verdict::Rejected, ..failure });
+                Written { added: 0, present: 0, refusal }
+            }
+            written => written?,
+        };
         let there = written.added + written.present;
         let (done, rest) = call.places.split_at(there.min(call.places.len()));
         for place in done {
@@ -292,7 +337,7 @@ fn miscounted() -> Failure {
 }
 
 /// Microseconds since 2000-01-01: `occurred_at` of a table without created_at.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let micros = since.as_micros().saturating_sub(u128::from(POSTGRES_EPOCH_SECONDS) * 1_000_000);
     i64::try_from(micros).unwrap_or(i64::MAX)

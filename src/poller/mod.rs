@@ -6,6 +6,19 @@
 //! is written after a claim has ended (`sink::LEASE`), and that a crash at any point leaves rows
 //! that are claimed again and found to be in Redis already.
 
+mod assurance;
+mod claim;
 mod courier;
+mod judge;
+mod kept;
+mod outlet;
+mod retry;
+mod round;
+mod settle;
 
+pub use assurance::Assurance;
 pub use courier::{Courier, Outcome, Terms};
+pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
+pub use kept::Kept;
+pub use retry::{Workplace, run as retry};
+pub use settle::{Parked, Settlement, Settler, Slot};

@@ -47,16 +47,24 @@ pub(super) struct Desk {
     is_any: bool,
     /// Where the slot would have restarted when it was asked last.
     restart_lsn: Option<Lsn>,
-    /// Told by the pollers when parked events are out.
+    bells: Bells,
+}
+
+/// Between the line and the pollers.
+#[derive(Clone, Default)]
+pub(super) struct Bells {
+    /// The line has parked something.
+    pub parked: Arc<Notify>,
+    /// Parked events are out, or given up: what waits behind them may go on.
     pub released: Arc<Notify>,
 }
 
 impl Desk {
-    pub fn new(target: Target, place: Place, is_any: bool, released: Arc<Notify>) -> Self {
+    pub fn new(target: Target, place: Place, is_any: bool, bells: Bells) -> Self {
         let interval = place.refresh_interval;
         let (state, next_refresh) = (State::Unconnected, Instant::now() + interval);
         let restart_lsn = None;
-        Self { target, place, state, interval, next_refresh, is_any, restart_lsn, released }
+        Self { target, place, state, interval, next_refresh, is_any, restart_lsn, bells }
     }
 
     /// Begins what is to be done, if nothing is under way.
@@ -104,11 +112,19 @@ impl Desk {
         let State::Busy(working) = &mut self.state else { return std::future::pending().await };
         let (parker, answer) = working.await?;
         self.state = State::Idle(parker);
-        if let Answer::Held(_, found, restart_lsn) = &answer {
-            self.is_any = found.is_any;
-            self.restart_lsn = *restart_lsn;
+        match &answer {
+            Answer::Parked(..) => self.bells.parked.notify_one(),
+            Answer::Held(_, found, restart_lsn) => {
+                self.is_any = found.is_any;
+                self.restart_lsn = *restart_lsn;
+            }
         }
         Ok(answer)
+    }
+
+    /// Whom the pollers call when parked events are out.
+    pub fn released(&self) -> Arc<Notify> {
+        Arc::clone(&self.bells.released)
     }
 
     pub fn is_busy(&self) -> bool {

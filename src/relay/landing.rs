@@ -16,7 +16,7 @@ use super::streams::{Opening, StreamId};
 use crate::config::AfterPublish;
 use crate::error::{Error, Result};
 use crate::lsn::Position;
-use crate::sink::{Batch, Checkpoint, Failure, Verdict, Written};
+use crate::sink::{self, Batch, Checkpoint, Failure, Verdict, Written};
 use crate::telemetry::State;
 
 /// What came back from Redis.
@@ -239,12 +239,8 @@ impl Session<'_> {
             return;
         }
         let (gate, sink) = (self.gate.clone(), self.sink.clone());
-        self.flights.push(Box::pin(async move {
-            Landed::Safe(match gate {
-                Some(gate) => gate.pass().await,
-                None => sink.ping().await,
-            })
-        }));
+        self.flights
+            .push(Box::pin(async move { Landed::Safe(sink::until_safe(gate, sink).await) }));
     }
 
     /// Hands durable batches to the marker, or counts them as settled when rows are kept as they

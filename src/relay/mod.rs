@@ -6,10 +6,10 @@
 //! `memory` and `silence` what is worth telling. What acts is the rest: `restart` brings the line
 //! up again whenever it ends, `start` and `preflight` get it going, `session` is its one `select!`,
 //! `landing` what Redis answers, `settle` marks rows, `desk` and `parker` park them, `hold` waits
-//! for Redis. `tenure` waits for its turn; `backlog` makes a slot that is missing, with `reconcile`,
-//! `reader`, `ferry`, `park` and `forget` to settle the rows from before it; `handover` leaves to
-//! the pollers. `simulation` puts the deciding half between model servers and lets faults rain. It
-//! must stay true that nothing in the deciding half does I/O or reads a clock.
+//! for Redis. `tenure` waits for its turn; `backlog` makes a slot that is missing, with
+//! `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows from before it;
+//! `handover` leaves to the pollers. `simulation` puts the deciding half between model servers and
+//! lets faults rain. It must stay true that nothing in the deciding half does I/O or reads a clock.
 
 mod backlog;
 mod desk;

@@ -4,11 +4,11 @@
 //! must stay true that an outage of either server ends in another try, for ever, and that a line
 //! begins with START_REPLICATION, never with a reconnect to Redis alone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
+use super::desk::Bells;
 use super::forget::Forgetting;
 use super::hold::{self, Held};
 use super::memory::Memory;
@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
 use crate::housekeeping::{Bound, Keeper};
+use crate::poller::{self, Kept, Slot, Workplace};
 use crate::shutdown::Shutdown;
 use crate::sink::{Delivery, Failure, Sink};
 use crate::telemetry::{State, Status};
@@ -40,8 +41,8 @@ pub async fn run(
     let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
     let (memory, said) = (Memory::default(), String::new());
-    let released = Arc::new(Notify::new());
-    let mut relay = Relay { context, backoff, memory, said, has_begun: false, released };
+    let (kept, bells) = (Kept::default(), Bells::default());
+    let mut relay = Relay { context, backoff, memory, said, has_begun: false, kept, bells };
     loop {
         let delay = match Box::pin(relay.line(&mut shutdown)).await {
             Ok(Next::Stop) => return Ok(()),
@@ -66,15 +67,16 @@ struct Relay {
     said: String,
     /// Whether a line came up in this process.
     has_begun: bool,
-    /// Told by whoever gets parked events out: what waits behind them may go on.
-    released: Arc<Notify>,
+    /// What the retry poller remembers.
+    kept: Kept,
+    bells: Bells,
 }
 
 impl Relay {
     /// One line, from its start to its end.
     async fn line(&mut self, shutdown: &mut Shutdown) -> Result<Next> {
         self.context.status.enter(State::Connecting);
-        let starting = self.context.start(!self.has_begun, &mut self.memory, &self.released);
+        let starting = self.context.start(!self.has_begun, &mut self.memory, &self.bells);
         let mut start = tokio::select! {
             biased;
             () = shutdown.requested() => return Ok(Next::Stop),
@@ -84,22 +86,37 @@ impl Relay {
         announce(&self.context, &start, is_first);
         let (began, settings) = (Instant::now(), Arc::clone(&self.context.settings));
         let status = Arc::clone(&self.context.status);
-        let forgetting = start.forgetting.take();
-        let beside = forget(&self.context, forgetting);
+        let forgetting = Box::pin(forget(&self.context, start.forgetting.take()));
+        let retrying = Box::pin(poller::retry(self.workplace()));
         let bound = Bound::Slot(settings.slot_name.clone());
         let keeper = Keeper::new(&settings, &self.context.target, &status, bound);
         // Works as long as this line leads.
         let _keeping = keeper.map(Keeper::start);
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
-        let running = Box::pin(session.run(shutdown, settings.shutdown_grace));
-        let ended = with(beside, running).await;
+        let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
+        // What is parked is tried beside the line, and no longer: any step of it may be the last.
+        let ((ended, _), retrying) = beside(beside(session, forgetting), retrying).await;
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();
             self.said.clear();
         }
         match ended? {
             End::Drained => Ok(Next::Stop),
-            End::Hold(held, failure) => self.hold(*held, &failure, shutdown).await,
+            End::Hold(held, failure) => {
+                beside(Box::pin(self.hold(*held, &failure, shutdown)), retrying).await.0
+            }
+        }
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace {
+            settings: Arc::clone(&self.context.settings),
+            target: self.context.target.clone(),
+            status: Arc::clone(&self.context.status),
+            slot: Slot::Replays,
+            kept: self.kept.clone(),
+            parked: Arc::clone(&self.bells.parked),
+            released: Arc::clone(&self.bells.released),
         }
     }
 
@@ -142,27 +159,27 @@ impl Relay {
 }
 
 /// Has Redis forget what it remembers of a backlog. What fails is left to the pollers' sweep.
-async fn forget(context: &Context, forgetting: Option<Forgetting>) {
-    let Some(forgetting) = forgetting else { return };
-    let Ok(sink) = Sink::connect(&context.settings.redis_url, context.timeouts()).await else {
-        return;
-    };
-    if let Ok(delivery) = Delivery::load(sink).await {
+async fn forget(context: &Context, forgetting: Option<Forgetting>) -> Infallible {
+    if let Some(forgetting) = forgetting
+        && let Ok(sink) = Sink::connect(&context.settings.redis_url, context.timeouts()).await
+        && let Ok(delivery) = Delivery::load(sink).await
+    {
         forgetting.finish(delivery).await;
     }
+    std::future::pending().await
 }
 
-/// The result of `main`; `beside` goes on for as long as that takes, and no longer.
-async fn with<T>(beside: impl Future<Output = ()>, main: impl Future<Output = T>) -> T {
-    let endless = async {
-        beside.await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
+/// Runs `work` to its end, and what never ends beside it.
+async fn beside<T, N: Future<Output = Infallible> + Unpin>(
+    work: impl Future<Output = T>,
+    mut never: N,
+) -> (T, N) {
+    let done = tokio::select! {
         biased;
-        result = main => result,
-        () = endless => unreachable!("it never ends"),
-    }
+        done = work => done,
+        ended = &mut never => match ended {},
+    };
+    (done, never)
 }
 
 /// Says what runs where: in full for the first line, in one line for the others.

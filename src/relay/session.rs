@@ -253,7 +253,7 @@ impl<'a> Session<'a> {
         let may_stop = is_open || matches!(self.intake, Intake::Broken(_, None));
         let may_read = is_open && self.line.has_room();
         let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
-        let (is_asking, released) = (self.desk.is_busy(), Arc::clone(&self.desk.released));
+        let (is_asking, released) = (self.desk.is_busy(), self.desk.released());
         // To finish comes before to begin: the wish to stop, then replies and marks, then time,
         // then new WAL.
         tokio::select! {

@@ -8,11 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use super::desk::Desk;
+use super::desk::{Bells, Desk};
 use super::forget::Forgetting;
 use super::held::Found;
 use super::history::History;
@@ -102,12 +101,7 @@ impl Context {
     /// Brings a line up. While another relay is at work this waits, as a standby; where the slot is
     /// missing or lost the rows from before a new one go out first. `is_first` says that no line of
     /// this process came up before.
-    pub async fn start(
-        &self,
-        is_first: bool,
-        memory: &mut Memory,
-        released: &Arc<Notify>,
-    ) -> Result<Start> {
+    pub async fn start(&self, is_first: bool, memory: &mut Memory, bells: &Bells) -> Result<Start> {
         let settings = &*self.settings;
         let (client, facts, parks) = self.connect_postgres(is_first).await?;
         let (mut sink, mut redis, mut durable) = self.connect_redis().await?;
@@ -150,7 +144,7 @@ impl Context {
         let feedback_interval =
             longest.map_or(settings.feedback_interval, |max| max.min(settings.feedback_interval));
         Ok(Start {
-            desk: Desk::new(self.target.clone(), place, found.is_any, Arc::clone(released)),
+            desk: Desk::new(self.target.clone(), place, found.is_any, bells.clone()),
             line: Line::new(limits, history, found, memory.wanted(walsender.confirmed)),
             endpoints: Endpoints {
                 postgres: format!("PostgreSQL {} at {}", facts.version, replication.label()),

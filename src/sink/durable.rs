@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use secrecy::SecretString;
 
-use super::connect::{Facts, Timeouts, connect};
+use super::connect::{Facts, Sink, Timeouts, connect};
 use super::failure::Failure;
 use crate::config::Durability;
 use crate::error::{Error, Result};
@@ -191,6 +191,16 @@ impl Gate {
             }
         }
         Ok(true)
+    }
+}
+
+/// Returns once everything is safe that the server answered before this call and that has waited
+/// for [`Durable::hold`] since. A server that can only be waited for is asked for a sign of life on
+/// the connection that published: it has outlived the wait.
+pub async fn until_safe(gate: Option<Gate>, sink: Sink) -> Result<(), Failure> {
+    match gate {
+        Some(gate) => gate.pass().await,
+        None => sink.ping().await,
     }
 }
 

@@ -18,7 +18,7 @@ pub use batch::{Batch, Hint, Sealed};
 pub use checkpoint::{Checkpoint, checkpoint_key, delivered_key};
 pub use connect::{Facts, Sink, Timeouts, check_url, label};
 pub use deliver::{DeadLetter, Delivery, LEASE};
-pub use durable::{Barrier, Durable, Gate};
+pub use durable::{Barrier, Durable, Gate, until_safe};
 pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};
 pub use publish::Written;

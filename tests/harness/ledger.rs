@@ -67,6 +67,16 @@ impl Ledger {
         }
     }
 
+    /// Panics unless the stream holds each event exactly once, in whatever order.
+    pub fn assert_same_events(&self, entries: &[Entry]) {
+        let mut committed: Vec<&str> = self.committed.iter().map(String::as_str).collect();
+        let mut published: Vec<&str> = entries.iter().map(Entry::event_id).collect();
+        committed.sort_unstable();
+        published.sort_unstable();
+        let (all, there) = (committed.len(), published.len());
+        assert!(committed == published, "{there} entries for {all} events, or others than those");
+    }
+
     /// What is wrong with these event ids; `None` if nothing is.
     pub fn fault(&self, published: &[&str]) -> Option<String> {
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();

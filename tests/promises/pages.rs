@@ -4,7 +4,7 @@ use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{World, insert_many};
 
 /// Dashboards and alerts are built on these: to rename one is to break them.
-const METRICS: [&str; 16] = [
+const METRICS: [&str; 24] = [
     "walrelay_events_published_total",
     "walrelay_events_duplicate_total",
     "walrelay_rows_marked_total",
@@ -15,6 +15,14 @@ const METRICS: [&str; 16] = [
     "walrelay_restarts_total",
     "walrelay_redis_outages_total",
     "walrelay_errors_total",
+    "walrelay_events_retried_total",
+    "walrelay_retries_refused_total",
+    "walrelay_events_dead_lettered_total",
+    "walrelay_retry_outages_total",
+    "walrelay_parked_rows",
+    "walrelay_due_rows",
+    "walrelay_dead_rows",
+    "walrelay_retry_circuit_open",
     "walrelay_lag_bytes",
     "walrelay_lag_events",
     "walrelay_lag_seconds",

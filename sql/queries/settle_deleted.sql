@@ -1,0 +1,3 @@
+-- The same with after_publish = delete: of the rows $1 those go at once that no slot can send
+-- again; $2 says that there is none at all. The others are marked, and deleted when they can go.
+DELETE FROM {table} WHERE id = ANY ($1) AND ($2 OR wal_position IS NULL)
