@@ -37,12 +37,14 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
             let (address, port) = loaded.http()?;
             block_on(health::run(address, port, &mut out))
         }
-        Command::Setup { print, role } => {
+        Command::Setup { print, role, notify } => {
             let (table, publication, slot) = loaded.names()?;
             let plan = setup::Plan {
                 table: &table,
                 publication: &publication,
                 slot: &slot,
+                mode: loaded.mode()?,
+                notify,
                 role: role.as_deref(),
             };
             if print {

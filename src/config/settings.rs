@@ -257,6 +257,11 @@ impl Loaded {
         ))
     }
 
+    /// How events are found.
+    pub fn mode(&self) -> Result<Mode> {
+        self.word("mode", Mode::parse)
+    }
+
     /// PostgreSQL.
     pub fn database_url(&self) -> Result<DatabaseUrl> {
         self.value("database_url", |text| DatabaseUrl::parse(&text.to_owned().into()))

@@ -7,11 +7,21 @@
 //! that are claimed again and found to be in Redis already.
 
 mod assurance;
+mod bulk;
+mod claimer;
 mod courier;
+mod floor;
 mod judge;
+mod lane;
+mod memory;
 mod settle;
+mod table;
+mod trouble;
+mod wake;
 
 pub use assurance::Assurance;
+pub use bulk::{Bulk, Ground, Watch};
 pub use courier::{Courier, Outcome, Terms};
 pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
 pub use settle::{Parked, Settlement, Settler, Slot};
+pub use trouble::Trouble;

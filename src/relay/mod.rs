@@ -15,6 +15,8 @@ mod hold;
 mod landing;
 mod line;
 mod memory;
+mod mode;
+mod poll;
 mod preflight;
 mod progress;
 mod restart;
@@ -26,4 +28,4 @@ mod simulation;
 mod start;
 mod streams;
 
-pub use restart::run;
+pub use mode::run;

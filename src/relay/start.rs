@@ -152,7 +152,7 @@ impl Context {
         })
     }
 
-    async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn in_time<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         in_time(self.settings.connect_timeout, statement).await
     }
 
@@ -301,7 +301,7 @@ impl Context {
         })
     }
 
-    async fn connect_redis(&self) -> Result<(Sink, Facts, Durable)> {
+    pub async fn connect_redis(&self) -> Result<(Sink, Facts, Durable)> {
         let settings = &*self.settings;
         let doing = format!("cannot use Redis at {}", sink::label(&settings.redis_url));
         let sink = Sink::connect(&settings.redis_url, self.timeouts())
@@ -360,7 +360,7 @@ fn missing(what: &str) -> Error {
         .hint("create it with `walrelay setup`")
 }
 
-fn describe(settings: &Settings, durable: Durable) -> String {
+pub(super) fn describe(settings: &Settings, durable: Durable) -> String {
     match durable.describe() {
         how if how.is_empty() => settings.durability.to_string(),
         how => format!("{} ({how})", settings.durability),

@@ -27,6 +27,8 @@ pub enum State {
     Standby,
     /// The line is up.
     Streaming,
+    /// There is no line: rows are claimed.
+    Polling,
     /// The line is up, but PostgreSQL does not answer.
     Silent,
     /// Redis takes no writes: the replication connection is kept and nothing is read.
@@ -37,10 +39,11 @@ pub enum State {
 
 impl State {
     /// All of them, as /metrics counts them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Connecting,
         Self::Standby,
         Self::Streaming,
+        Self::Polling,
         Self::Silent,
         Self::Holding,
         Self::Draining,
@@ -53,6 +56,7 @@ impl State {
             Self::Connecting => "connecting",
             Self::Standby => "standby",
             Self::Streaming => "streaming",
+            Self::Polling => "polling",
             Self::Silent => "silent",
             Self::Holding => "holding",
             Self::Draining => "draining",
@@ -62,7 +66,7 @@ impl State {
     /// Whether a load balancer or an orchestrator should be content.
     #[must_use]
     pub fn is_ready(self) -> bool {
-        matches!(self, Self::Streaming | Self::Standby)
+        matches!(self, Self::Streaming | Self::Polling | Self::Standby)
     }
 }
 
@@ -106,6 +110,8 @@ pub struct Where {
 struct Said {
     state: State,
     since: Instant,
+    mode: &'static str,
+    mode_reason: Option<String>,
     endpoints: Endpoints,
     last_error: Option<LastError>,
 }
@@ -140,6 +146,8 @@ impl Default for Status {
         let said = Said {
             state: State::Connecting,
             since: now,
+            mode: "wal",
+            mode_reason: None,
             endpoints: Endpoints::default(),
             last_error: None,
         };
@@ -171,7 +179,7 @@ impl Status {
             said.since = Instant::now();
         }
         drop(said);
-        if state != State::Streaming {
+        if !matches!(state, State::Streaming | State::Polling) {
             self.behind(unix_micros());
         }
     }
@@ -180,6 +188,13 @@ impl Status {
     #[must_use]
     pub fn state(&self) -> State {
         self.said().state
+    }
+
+    /// How events are found, and why so where that was left to us.
+    pub fn work_in(&self, mode: &'static str, reason: Option<String>) {
+        let mut said = self.said();
+        said.mode = mode;
+        said.mode_reason = reason;
     }
 
     /// A line came up between these.
@@ -257,6 +272,8 @@ impl Status {
         let said = self.said();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "mode": said.mode,
+            "mode_reason": said.mode_reason,
             "state": said.state,
             "state_seconds": said.since.elapsed().as_secs(),
             "uptime_seconds": self.started.elapsed().as_secs(),

@@ -22,6 +22,8 @@ mod network;
 mod operator;
 mod order;
 mod pages;
+mod poll;
+mod poll_order;
 mod schema;
 mod script;
 mod security;
