@@ -57,6 +57,9 @@ BEGIN
         -- What is parked or was until lately; empty in good times.
         CREATE INDEX outbox_next_attempt_at ON identity.outbox (next_attempt_at)
             WHERE next_attempt_at IS NOT NULL;
+        -- What is dead: to be counted, listed and revived.
+        CREATE INDEX outbox_dead_lettered_at ON identity.outbox (dead_lettered_at)
+            WHERE dead_lettered_at IS NOT NULL;
     END IF;
 END
 $walrelay$;

@@ -4,6 +4,10 @@
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET statement_timeout = 0;
+-- A claim lasts until Redis is safe.
+SET idle_in_transaction_session_timeout = 0;
+SELECT pg_catalog.set_config(name, '0', false)
+FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';
 SET synchronous_commit = on;
 -- Moments and bytes are printed as a replication session prints them.
 SET datestyle = 'ISO';

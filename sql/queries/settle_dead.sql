@@ -6,5 +6,5 @@ SET
     attempts = v.attempts,
     error_message = v.message,
     next_attempt_at = CASE WHEN $4 OR o.wal_position IS NULL THEN NULL ELSE o.next_attempt_at END
-FROM pg_catalog.unnest($1::int8[], $2::int4[], $3::text[]) AS v (id, attempts, message)
+FROM unnest($1::int8[], $2::int4[], $3::text[]) AS v (id, attempts, message)
 WHERE o.id = v.id

@@ -21,7 +21,7 @@ SET
         o.wal_position, here.lsn || '-' || pg_catalog.lpad(pg_catalog.to_hex(v.place), 8, '0')
     )
 FROM here,
-    pg_catalog.unnest(
+    unnest(
         $1::int8[], $2::int4[], $3::int4[], $4::float8[], $5::text[], $6::int4[]
     ) AS v (id, attempts, started, pause, message, place)
 WHERE o.id = v.id

@@ -41,6 +41,12 @@ impl Selection {
         &self.list
     }
 
+    /// The same with NULL for the payload, for rows whose payload is not to be met.
+    #[must_use]
+    pub fn list_without_payload(&self) -> String {
+        self.list.replace("o.payload::text", "NULL::text")
+    }
+
     /// The row with these values; `value` is asked for each field by its place in the list.
     pub fn read<'a>(&self, value: impl Fn(usize) -> Option<&'a str>) -> Row<'a> {
         let mut values = [None; FIELDS];

@@ -51,6 +51,8 @@ pub struct Ground<'a> {
     pub facts: Facts,
     /// When entries are safe there.
     pub durable: Durable,
+    /// To be rung when a round has parked something.
+    pub parked: Arc<Notify>,
 }
 
 /// The session that holds the table for pollers, and hears of new rows.
@@ -90,6 +92,7 @@ pub struct Bulk {
     watch: Watch,
     status: Arc<Status>,
     is_notified: bool,
+    parked: Arc<Notify>,
 }
 
 /// A lot that is committed.
@@ -103,7 +106,7 @@ struct Settled {
 impl Bulk {
     /// Opens the lanes.
     pub async fn open(ground: Ground<'_>, watch: Watch) -> Result<Self, Trouble> {
-        let Ground { settings, target, status, sink, facts, durable } = ground;
+        let Ground { settings, target, status, sink, facts, durable, parked } = ground;
         let table = Table::find(&watch.client, settings, facts.run()).await?;
         if table.has_trigger {
             postgres::listen(&watch.client, &settings.outbox_table).await?;
@@ -129,6 +132,7 @@ impl Bulk {
             watch,
             status: Arc::clone(status),
             is_notified: table.has_trigger,
+            parked,
         })
     }
 
@@ -214,6 +218,7 @@ impl Bulk {
         self.status.metrics.batches.inc();
         self.tell();
         let (assurance, delivery) = (Arc::clone(&self.assurance), self.delivery.clone());
+        let parked = Arc::clone(&self.parked);
         let due = self.memory.due(Instant::now());
         self.settling.push(Box::pin(async move {
             forget(&delivery, due).await?;
@@ -221,6 +226,9 @@ impl Bulk {
                 assurance.wait().await?;
             }
             let marked = lane.settle(&lot.delivered, &lot.others).await?;
+            if lot.others.parked() > 0 {
+                parked.notify_one();
+            }
             Ok(Settled { lane, rows, marked, names: lot.names })
         }));
     }

@@ -8,12 +8,17 @@
 
 mod assurance;
 mod bulk;
+mod claim;
 mod claimer;
 mod courier;
 mod floor;
 mod judge;
+mod kept;
 mod lane;
 mod memory;
+mod outlet;
+mod retry;
+mod round;
 mod settle;
 mod table;
 mod trouble;
@@ -23,5 +28,7 @@ pub use assurance::Assurance;
 pub use bulk::{Bulk, Ground, Watch};
 pub use courier::{Courier, Outcome, Terms};
 pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
+pub use kept::Kept;
+pub use retry::{Workplace, run as retry};
 pub use settle::{Parked, Settlement, Settler, Slot};
 pub use trouble::Trouble;

@@ -74,10 +74,22 @@ impl Settlement {
         !self.delivered.is_empty() || !self.dead.0.is_empty()
     }
 
+    /// Every row in it.
+    pub fn ids(&self) -> impl Iterator<Item = i64> {
+        let parked = self.parked.iter().map(|row| row.id);
+        self.delivered.iter().chain(&self.dead.0).copied().chain(parked)
+    }
+
     /// Rows that are in their streams.
     #[must_use]
     pub fn delivered(&self) -> usize {
         self.delivered.len()
+    }
+
+    /// The first row that is dead, and why.
+    #[must_use]
+    pub fn first_death(&self) -> Option<(i64, &str)> {
+        Some((*self.dead.0.first()?, self.dead.2.first()?))
     }
 
     /// Rows that are dead.

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::hold;
 use super::preflight::check_table;
 use super::start::{Context, describe};
 use crate::backoff::Backoff;
 use crate::config::{AfterPublish, Settings};
 use crate::error::{Class, Error, Result};
-use crate::poller::{Bulk, Ground, Trouble, Watch};
+use crate::poller::{self, Bulk, Ground, Kept, Slot, Trouble, Watch, Workplace};
 use crate::postgres;
 use crate::shutdown::Shutdown;
 use crate::sink::{self, Failure, Verdict};
@@ -38,7 +40,13 @@ pub(super) async fn run(
         .hint("set after_publish to mark or delete, or mode to wal"));
     }
     let mut backoff = Backoff::new(settings.reconnect_delay_max);
-    let mut poll = Poll { context: Context::new(settings, status)?, said: String::new(), runs: 0 };
+    let mut poll = Poll {
+        context: Context::new(settings, status)?,
+        kept: Kept::default(),
+        parked: Arc::default(),
+        said: String::new(),
+        runs: 0,
+    };
     loop {
         let began = Instant::now();
         let ended = Box::pin(poll.once(&mut shutdown)).await;
@@ -65,6 +73,9 @@ pub(super) async fn run(
 /// What outlives a poller.
 struct Poll {
     context: Context,
+    kept: Kept,
+    /// Rung when a round has parked something.
+    parked: Arc<Notify>,
     /// The failure that was told last.
     said: String,
     runs: u64,
@@ -83,12 +94,28 @@ impl Poll {
         status.enter(State::Polling);
         let mut wish = shutdown.clone();
         let mut running = std::pin::pin!(bulk.run(shutdown, self.context.settings.shutdown_grace));
+        // What is parked is tried beside it, and no longer: each of its steps may be the last.
+        let mut retrying = Box::pin(poller::retry(self.workplace()));
         tokio::select! {
             biased;
             () = wish.requested() => status.enter(State::Draining),
             ended = &mut running => return ended,
+            never = &mut retrying => match never {},
         }
+        drop(retrying);
         running.await
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace {
+            settings: Arc::clone(&self.context.settings),
+            target: self.context.target.clone(),
+            status: Arc::clone(&self.context.status),
+            slot: Slot::None,
+            kept: self.kept.clone(),
+            parked: Arc::clone(&self.parked),
+            released: Arc::default(),
+        }
     }
 
     async fn start(&mut self) -> Result<Bulk, Trouble> {
@@ -111,7 +138,8 @@ impl Poll {
             after_publish: settings.after_publish.name(),
             durability: describe(settings, durable),
         };
-        let ground = Ground { settings, target, status, sink, facts, durable };
+        let parked = Arc::clone(&self.parked);
+        let ground = Ground { settings, target, status, sink, facts, durable, parked };
         let bulk = Bulk::open(ground, watch).await?;
         announce(&self.context, &endpoints, bulk.is_notified(), self.runs == 0);
         status.metrics.lines.inc();

@@ -4,8 +4,11 @@
 //! must stay true that an outage of either server ends in another try, for ever, and that a line
 //! begins with START_REPLICATION, never with a reconnect to Redis alone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::hold::{self, Held};
 use super::memory::Memory;
@@ -14,6 +17,7 @@ use super::start::{Context, Start};
 use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
+use crate::poller::{self, Kept, Slot, Workplace};
 use crate::shutdown::Shutdown;
 use crate::sink::Failure;
 use crate::telemetry::{State, Status};
@@ -36,7 +40,10 @@ pub async fn run(
     let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
     let (memory, said) = (Memory::default(), String::new());
-    let mut relay = Relay { context, backoff, memory, said, has_begun: false };
+    let kept = Kept::default();
+    let (parked, released) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut relay =
+        Relay { context, backoff, memory, said, has_begun: false, kept, parked, released };
     loop {
         let delay = match relay.line(&mut shutdown).await {
             Ok(Next::Stop) => return Ok(()),
@@ -61,6 +68,12 @@ struct Relay {
     said: String,
     /// Whether a line came up in this process.
     has_begun: bool,
+    /// What the retry poller remembers.
+    kept: Kept,
+    /// Told by the line: events were parked.
+    parked: Arc<Notify>,
+    /// Told by whoever gets parked events out.
+    released: Arc<Notify>,
 }
 
 impl Relay {
@@ -76,15 +89,32 @@ impl Relay {
         announce(&self.context, &start, is_first);
         let (began, settings) = (Instant::now(), Arc::clone(&self.context.settings));
         let status = Arc::clone(&self.context.status);
+        let retrying = Box::pin(poller::retry(self.workplace()));
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
-        let ended = session.run(shutdown, settings.shutdown_grace).await;
+        let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
+        // What is parked is tried beside the line, and no longer: each of its steps may be the last.
+        let (ended, retrying) = beside(session, retrying).await;
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();
             self.said.clear();
         }
         match ended? {
             End::Drained => Ok(Next::Stop),
-            End::Hold(held, failure) => self.hold(*held, &failure, shutdown).await,
+            End::Hold(held, failure) => {
+                beside(Box::pin(self.hold(*held, &failure, shutdown)), retrying).await.0
+            }
+        }
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace {
+            settings: Arc::clone(&self.context.settings),
+            target: self.context.target.clone(),
+            status: Arc::clone(&self.context.status),
+            slot: Slot::Replays,
+            kept: self.kept.clone(),
+            parked: Arc::clone(&self.parked),
+            released: Arc::clone(&self.released),
         }
     }
 
@@ -124,6 +154,19 @@ impl Relay {
         tell(&error, delay, &mut self.said);
         Ok(delay)
     }
+}
+
+/// Runs `work` to its end, and what never ends beside it.
+async fn beside<T, N: Future<Output = Infallible> + Unpin>(
+    work: impl Future<Output = T>,
+    mut never: N,
+) -> (T, N) {
+    let done = tokio::select! {
+        biased;
+        done = work => done,
+        ended = &mut never => match ended {},
+    };
+    (done, never)
 }
 
 /// Says what runs where: in full for the first line, in one line for the others.

@@ -112,8 +112,13 @@ impl Sink {
 
     /// Tries a write that harms nothing, to see whether an outage is over.
     pub async fn probe(&self, checkpoint_key: &str) -> Result<(), Failure> {
+        self.touch(checkpoint_key, "probed").await
+    }
+
+    /// Writes a field of a hash, to see whether anything can be written.
+    pub async fn touch(&self, key: &str, field: &str) -> Result<(), Failure> {
         let mut command = redis::cmd("HSET");
-        command.arg(checkpoint_key).arg("probed").arg(1);
+        command.arg(key).arg(field).arg(1);
         self.send(&command).await.map(drop)
     }
 

@@ -104,6 +104,7 @@ impl Metrics {
         for (name, help, counter) in self.counters() {
             registry.register(name, help, counter.clone());
         }
+        status.retries.register(&mut registry);
         register_gauges(&mut registry, status);
         let mut text = String::new();
         // Writing into memory fails only when a metric cannot format itself; none of ours is

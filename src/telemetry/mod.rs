@@ -7,9 +7,11 @@
 mod http;
 mod log;
 mod metrics;
+mod retries;
 mod status;
 
 pub use http::{ask, serve};
 pub use log::start as start_log;
 pub use metrics::Metrics;
+pub use retries::Retries;
 pub use status::{Endpoints, State, Status, Where};

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::metrics::Metrics;
+use super::retries::Retries;
 use crate::lsn::Lsn;
 
 /// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
@@ -138,6 +139,8 @@ pub struct Status {
     behind_since: AtomicU64,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is parked.
+    pub retries: Retries,
 }
 
 impl Default for Status {
@@ -161,6 +164,7 @@ impl Default for Status {
             outstanding: AtomicU64::new(0),
             behind_since: AtomicU64::new(0),
             metrics: Metrics::default(),
+            retries: Retries::default(),
         }
     }
 }
@@ -291,6 +295,7 @@ impl Status {
             },
             "events": self.metrics.events_document(),
             "reconnects": self.metrics.reconnects_document(),
+            "retry": self.retries.document(),
             "last_error": said.last_error,
         })
     }
@@ -302,7 +307,7 @@ pub(super) fn unconfirmed_bytes(stands: &Where) -> u64 {
     stands.received.as_u64().saturating_sub(stands.confirmed.as_u64())
 }
 
-fn unix_micros() -> u64 {
+pub(super) fn unix_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

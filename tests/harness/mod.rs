@@ -16,6 +16,7 @@
 pub mod consumer;
 pub mod copies;
 pub mod ledger;
+pub mod parked;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

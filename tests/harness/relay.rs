@@ -73,6 +73,13 @@ impl Settings {
         .with("log_format", "json")
     }
 
+    /// Runs another binary, or a script around this one.
+    #[must_use]
+    pub fn with_other_binary(mut self, binary: &Path) -> Self {
+        binary.clone_into(&mut self.binary);
+        self
+    }
+
     /// Sets one setting, by its name as the README writes it.
     #[must_use]
     pub fn with(self, name: &str, value: &str) -> Self {

@@ -1,0 +1,23 @@
+-- How many rows are parked, how many of them are due, and in how many seconds the next one is that
+-- waits behind no other of its lane ({lane}, as in start_due.sql). Reads only, by the index on
+-- next_attempt_at.
+SELECT
+    pg_catalog.count(*) AS parked,
+    pg_catalog.count(*) FILTER (WHERE next_attempt_at <= pg_catalog.now()) AS due,
+    (
+        SELECT pg_catalog.date_part(
+            'epoch', pg_catalog.min(head.next_attempt_at) - pg_catalog.clock_timestamp()
+        )
+        FROM (
+            SELECT DISTINCT ON ({lane}) next_attempt_at
+            FROM {table}
+            WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+            ORDER BY
+                {lane},
+                wal_position COLLATE "C" NULLS LAST,
+                CASE WHEN wal_position IS NULL THEN next_attempt_at END,
+                id
+        ) AS head
+    )::float8 AS seconds
+FROM {table}
+WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL

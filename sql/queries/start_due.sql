@@ -1,0 +1,65 @@
+-- Picks parked rows that are due and counts an attempt as begun, for the process may not live to
+-- count its end. Of each lane ({lane}: an aggregate, or a row where order does not matter) only the
+-- first rows, all in front of which are picked too. Rows that may have ended the process before are
+-- picked by themselves, the fewer the more often that was: $1 is the class to go above (0 never, 1,
+-- 2, 3 or more times), $2 the most rows. Past five times nothing is begun: that row is refused.
+-- Reads all parked rows, by the index on next_attempt_at; locks those picked for this statement.
+WITH parked AS MATERIALIZED (
+    SELECT
+        id,
+        {lane} AS lane,
+        next_attempt_at,
+        wal_position,
+        least(greatest(started_attempts - attempts, 0), 3) AS class
+    FROM {table}
+    WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+),
+ranked AS (
+    SELECT
+        id,
+        lane,
+        pg_catalog.row_number() OVER ahead AS place,
+        pg_catalog.max(next_attempt_at) OVER ahead <= pg_catalog.now() AS is_due,
+        pg_catalog.max(class) OVER ahead AS class,
+        pg_catalog.first_value(class) OVER ahead AS class_of_head
+    FROM parked
+    WINDOW ahead AS (
+        PARTITION BY lane
+        -- Born parked by the application: behind whatever is in the order of commits.
+        ORDER BY
+            wal_position COLLATE "C" NULLS LAST,
+            CASE WHEN wal_position IS NULL THEN next_attempt_at END,
+            id
+        ROWS UNBOUNDED PRECEDING
+    )
+),
+due AS MATERIALIZED (
+    SELECT id, lane, place, class FROM ranked
+    WHERE is_due AND class = class_of_head AND class > $1
+),
+picked AS MATERIALIZED (
+    SELECT o.id, due.lane, due.place, greatest(o.started_attempts - o.attempts, 0) AS deaths
+    FROM due
+    JOIN {table} AS o ON o.id = due.id
+    WHERE due.class = (SELECT pg_catalog.min(class) FROM due)
+        AND o.next_attempt_at <= pg_catalog.now()
+        AND NOT o.published
+        AND o.dead_lettered_at IS NULL
+    ORDER BY due.place, o.id
+    LIMIT (
+        SELECT CASE pg_catalog.min(class) WHEN 0 THEN $2 WHEN 1 THEN 100 WHEN 2 THEN 10 ELSE 1 END
+        FROM due
+    )
+    FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE {table} AS o
+SET started_attempts = o.started_attempts + CASE WHEN picked.deaths < 5 THEN 1 ELSE 0 END
+FROM picked
+WHERE o.id = picked.id
+RETURNING
+    o.id::int8 AS id,
+    picked.lane::text AS lane,
+    picked.place::int8 AS place,
+    picked.deaths::int8 AS deaths,
+    -- As it is stored: enough to see which rows are the large ones.
+    pg_catalog.pg_column_size(o.payload)::int8 AS bytes

@@ -1,0 +1,186 @@
+//! What is parked and what becomes of it: numbers of the retry poller, and whether Redis takes
+//! what it has.
+//!
+//! In: facts from the poller. Out: its part of /status and of /metrics.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::status::unix_micros;
+
+/// Not counted, or not to be counted cheaply.
+const UNKNOWN: i64 = -1;
+
+/// Numbers of the retry poller.
+#[derive(Debug)]
+pub struct Retries {
+    /// Parked events that went out.
+    pub delivered: Counter,
+    /// Parked events that were refused again, or wait behind one that was.
+    pub refused: Counter,
+    /// Events that died.
+    pub dead_lettered: Counter,
+    /// Times Redis took nothing that was due.
+    pub outages: Counter,
+    parked: AtomicI64,
+    due: AtomicI64,
+    dead: AtomicI64,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    circuit: Option<Open>,
+    letter_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Open {
+    since: u64,
+    error: String,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            delivered: Counter::default(),
+            refused: Counter::default(),
+            dead_lettered: Counter::default(),
+            outages: Counter::default(),
+            parked: AtomicI64::new(UNKNOWN),
+            due: AtomicI64::new(UNKNOWN),
+            dead: AtomicI64::new(UNKNOWN),
+            said: Mutex::default(),
+        }
+    }
+}
+
+impl Retries {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many rows are parked, and due.
+    pub fn saw(&self, parked: u64, due: u64) {
+        self.parked.store(whole(parked), Ordering::Relaxed);
+        self.due.store(whole(due), Ordering::Relaxed);
+    }
+
+    /// So many rows are dead, if that is known.
+    pub fn saw_dead(&self, dead: Option<u64>) {
+        self.dead.store(dead.map_or(UNKNOWN, whole), Ordering::Relaxed);
+    }
+
+    /// Redis takes nothing. Says whether that is news.
+    pub fn open_circuit(&self, error: &str) -> bool {
+        let mut said = self.said();
+        let is_news = said.circuit.is_none();
+        let since =
+            said.circuit.as_ref().map_or_else(|| unix_micros() / 1_000_000, |open| open.since);
+        said.circuit = Some(Open { since, error: error.to_owned() });
+        is_news
+    }
+
+    /// It does again. Says whether that is news.
+    pub fn close_circuit(&self) -> bool {
+        self.said().circuit.take().is_some()
+    }
+
+    /// Whether Redis took nothing when it was tried last.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.said().circuit.is_some()
+    }
+
+    /// Why dead letters cannot be written; none when one was.
+    pub fn letter_error(&self, error: Option<String>) {
+        self.said().letter_error = error;
+    }
+
+    pub(super) fn document(&self) -> Value {
+        let said = self.said();
+        let count = |count: &AtomicI64| match count.load(Ordering::Relaxed) {
+            UNKNOWN => Value::Null,
+            count => json!(count),
+        };
+        json!({
+            "circuit": if said.circuit.is_some() { "open" } else { "closed" },
+            "since": said.circuit.as_ref().map(|open| open.since),
+            "error": said.circuit.as_ref().map(|open| &open.error),
+            "dead_letter_error": said.letter_error,
+            "parked": count(&self.parked),
+            "due": count(&self.due),
+            "dead": count(&self.dead),
+            "delivered": self.delivered.get(),
+            "refused": self.refused.get(),
+            "dead_lettered": self.dead_lettered.get(),
+            "outages": self.outages.get(),
+        })
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            ("events_retried", "Parked events written to Redis", &self.delivered),
+            (
+                "retries_refused",
+                "Tries of parked events that Redis refused, or that wait behind such a one",
+                &self.refused,
+            ),
+            ("events_dead_lettered", "Events given up, with a dead letter", &self.dead_lettered),
+            ("retry_outages", "Times Redis took nothing that was due", &self.outages),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        let circuit = i64::from(self.is_open());
+        for (name, help, value) in [
+            (
+                "parked_rows",
+                "Outbox rows set aside to be tried again; -1 before the first count",
+                self.parked.load(Ordering::Relaxed),
+            ),
+            (
+                "due_rows",
+                "Parked rows whose time has come, those that wait behind others among them",
+                self.due.load(Ordering::Relaxed),
+            ),
+            (
+                "dead_rows",
+                "Outbox rows that were given up; -1 without an index on dead_lettered_at",
+                self.dead.load(Ordering::Relaxed),
+            ),
+            ("retry_circuit_open", "1 while Redis takes nothing that is due", circuit),
+        ] {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(value);
+            registry.register(name, help, gauge);
+        }
+    }
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_circuit_keeps_its_beginning_until_it_closes() {
+        let retries = Retries::default();
+        assert_eq!(retries.document()["circuit"], "closed");
+        assert_eq!(retries.document()["parked"], Value::Null);
+        assert!(retries.open_circuit("gone"));
+        let since = retries.document()["since"].clone();
+        assert!(!retries.open_circuit("still gone"));
+        assert_eq!(retries.document()["since"], since);
+        assert_eq!(retries.document()["error"], "still gone");
+        assert!(retries.close_circuit());
+        assert!(!retries.close_circuit());
+    }
+}
