@@ -17,6 +17,7 @@ mod harness;
 mod stage;
 
 mod latency;
+mod polling;
 mod recovery;
 mod report;
 mod scene;
@@ -63,6 +64,13 @@ async fn bench() -> Result<(), Box<dyn Error>> {
     scene.fill().await?;
     let samples = throughput(&mut scene, rounds).await?;
     report.throughput(rows, &samples);
+    report.polling_head();
+    for indexes in [polling::Indexes::Ours, polling::Indexes::Original] {
+        report.polling(&polling::measure(&mut scene, indexes).await?);
+    }
+    if std::env::var_os("ONLY_THROUGHPUT").is_some() {
+        return Ok(());
+    }
     report.latency_head();
     for load in LOADS {
         report.latency(&latency::measure(&mut scene, load, duration).await?);
