@@ -1,5 +1,5 @@
--- A look at the outbox before rows are claimed. Reads only; no locks of rows. $1: rows up to this id
--- are left out of `first_new`.
+-- A look at the outbox before rows are claimed. Reads only; no locks of rows. $1: rows up to this
+-- id are left out of `first_new`.
 --
 -- The order of two things matters. `highest` and `first_new` are read in the statement's snapshot,
 -- which is taken before it runs; the locks are read while it runs, so later. Hence each transaction

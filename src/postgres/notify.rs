@@ -1,7 +1,6 @@
 //! How a table says that it has new rows: a trigger that notifies a channel.
 //!
-//! In: a table. Out: the name of its channel, the SQL that installs the trigger, and LISTEN. It must
-//! stay true that setup and pollers find the same name by themselves.
+//! In: a table. Out: the SQL that installs the trigger, and LISTEN. It must stay true that setup and pollers find the same name by themselves.
 
 use tokio_postgres::Client;
 

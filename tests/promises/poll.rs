@@ -45,8 +45,8 @@ pub async fn assert_each_once(world: &World) {
 pub async fn write_aggregates(url: String, total: i64) {
     let client = crate::harness::postgres::client(&url).await;
     let query = "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
-                 SELECT 'Wrote', ('00000000-0000-0000-0000-' || lpad((n % 10)::text, 12, '0'))::uuid,
-                     jsonb_build_object('n', n) FROM generate_series($1::int8, $1 + 4) AS n";
+                 SELECT 'Wrote', lpad((n % 10)::text, 32, '0')::uuid, jsonb_build_object('n', n)
+                 FROM generate_series($1::int8, $1 + 4) AS n";
     let mut n = 1;
     while n <= total {
         client.execute(query, &[&n]).await.unwrap();
