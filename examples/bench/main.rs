@@ -1,9 +1,9 @@
 //! `make bench`: the relay beside the floors of both its ends, on the same rows, and its latency.
 //!
 //! In: a release build of walrelay, PostgreSQL and Redis binaries; ROUNDS, ROWS and DURATION
-//! (seconds of each latency run) from the environment; ONLY_THROUGHPUT=1 leaves latency and recovery
-//! out. Out: tables. It must stay true that contenders take turns: what slows the machine down for
-//! a while slows all of them. Not here: a pass mark.
+//! (seconds of each latency run) from the environment; ONLY_THROUGHPUT=1 leaves latency and
+//! recovery out. Out: tables. It must stay true that contenders take turns: what slows the machine
+//! down for a while slows all of them. Not here: a pass mark.
 #![allow(
     clippy::large_futures,
     reason = "one task that lives as long as the program has nothing to gain from the heap"
