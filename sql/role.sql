@@ -1,16 +1,9 @@
--- The role {role} with the least that `walrelay run` needs. Repeating it changes nothing. Needs
--- CREATEROLE, and a superuser to give REPLICATION (before PostgreSQL 16 always). Set its password
--- yourself: \password {role}
+-- The role {role} with the least that `walrelay run` needs of the table. Repeating it changes
+-- nothing. Needs CREATEROLE. Set its password yourself: \password {role}
 DO $walrelay$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {role_text}) THEN
         CREATE ROLE {role} LOGIN;
-    END IF;
-    -- To stream the WAL through a slot.
-    IF NOT EXISTS (
-        SELECT FROM pg_catalog.pg_roles WHERE rolname = {role_text} AND rolreplication
-    ) THEN
-        ALTER ROLE {role} REPLICATION;
     END IF;
 END
 $walrelay$;

@@ -77,6 +77,9 @@ pub enum Command {
         /// Also create this role, with the least that `run` needs
         #[arg(long, value_name = "NAME")]
         role: Option<String>,
+        /// Also install a trigger that wakes relays with `mode = poll` when rows are added
+        #[arg(long)]
+        notify: bool,
     },
     /// Show every setting, its value and where it was set; secrets are hidden
     Config {

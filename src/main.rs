@@ -43,13 +43,15 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
             let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
             block_on(dlq::run(&url, timeout, &outbox, &command, &mut out))
         }
-        Command::Setup { print, role } => {
+        Command::Setup { print, role, notify } => {
             let (table, publication, slot) = loaded.names()?;
             let plan = setup::Plan {
                 table: &table,
                 publication: &publication,
                 slot: &slot,
                 backlog: loaded.backlog()?,
+                mode: loaded.mode()?,
+                notify,
                 role: role.as_deref(),
             };
             if print {

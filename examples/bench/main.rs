@@ -1,9 +1,9 @@
 //! `make bench`: the relay beside the floors of both its ends, on the same rows, and its latency.
 //!
 //! In: a release build of walrelay, PostgreSQL and Redis binaries; ROUNDS, ROWS and DURATION
-//! (seconds of each latency run) from the environment. Out: two tables. It must stay true that
-//! contenders take turns: what slows the machine down for a while slows all of them. Not here: a
-//! pass mark.
+//! (seconds of each latency run) from the environment; ONLY_THROUGHPUT=1 leaves latency and
+//! recovery out. Out: tables. It must stay true that contenders take turns: what slows the machine
+//! down for a while slows all of them. Not here: a pass mark.
 #![allow(
     clippy::large_futures,
     reason = "one task that lives as long as the program has nothing to gain from the heap"
@@ -17,6 +17,7 @@ mod harness;
 mod stage;
 
 mod latency;
+mod polling;
 mod recovery;
 mod report;
 mod scene;
@@ -63,6 +64,13 @@ async fn bench() -> Result<(), Box<dyn Error>> {
     scene.fill().await?;
     let samples = throughput(&mut scene, rounds).await?;
     report.throughput(rows, &samples);
+    report.polling_head();
+    for indexes in [polling::Indexes::Ours, polling::Indexes::Original] {
+        report.polling(&polling::measure(&mut scene, indexes).await?);
+    }
+    if std::env::var_os("ONLY_THROUGHPUT").is_some() {
+        return Ok(());
+    }
     report.latency_head();
     for load in LOADS {
         report.latency(&latency::measure(&mut scene, load, duration).await?);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::figures::{human, percentile, thousands};
 use crate::latency::Measured;
+use crate::polling::Polled;
 use crate::scene::{PAYLOAD_BYTES, Scene, TRANSACTION_ROWS};
 use crate::throughput::Run;
 
@@ -100,6 +101,26 @@ impl Report {
         let all: Vec<String> =
             seconds.iter().map(|&seconds| format!("{:>9}", whole(rate(rows, seconds)))).collect();
         self.line(&format!("  rows/s by round, {name:<17}{}", all.join(" ")));
+    }
+
+    pub fn polling_head(&self) {
+        self.line("");
+        self.line(
+            "The same rows by mode = poll, in rows/s, from its start to the last marked row;",
+        );
+        self.line("beside it a worker that waits for XADD and UPDATE of each row (100 per commit)");
+        self.line("");
+        self.line(&format!(
+            "  {:<20}{:>14}{:>14}{:>12}{:>22}",
+            "table with", "memory", "fsync", "one by one", "memory / one by one"
+        ));
+    }
+
+    pub fn polling(&self, polled: &Polled) {
+        let Polled { name, memory, fsync, one_by_one } = polled;
+        let times = format!("{:.1}", memory / one_by_one);
+        let [memory, fsync, one] = [*memory, *fsync, *one_by_one].map(whole);
+        self.line(&format!("  {name:<20}{memory:>14}{fsync:>14}{one:>12}{times:>22}"));
     }
 
     pub fn latency_head(&self) {

@@ -18,7 +18,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         telemetry::serve(address, Arc::clone(&status)).await?;
         tracing::debug!(address = %address, "pages are served");
     }
-    relay::run(Arc::new(settings), shutdown, status).await?;
+    Box::pin(relay::run(Arc::new(settings), shutdown, status)).await?;
     tracing::info!("stopped");
     Ok(())
 }

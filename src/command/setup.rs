@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use crate::config::{Backlog, DatabaseUrl, TableName};
+use crate::config::{Backlog, DatabaseUrl, Mode, TableName};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql, quote};
 
@@ -21,6 +21,7 @@ const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const FIND_ROLE: &str = include_str!("../../sql/queries/find_role.sql");
 const IDENTITY: &str = include_str!("../../sql/migrations/0001_identity.sql");
 const OUTBOX_COLUMNS: &str = include_str!("../../sql/migrations/0002_outbox_columns.sql");
+const ROLE_REPLICATION: &str = include_str!("../../sql/role_replication.sql");
 const ROLE: &str = include_str!("../../sql/role.sql");
 
 /// What is to be set up.
@@ -33,6 +34,10 @@ pub struct Plan<'a> {
     pub slot: &'a str,
     /// What becomes of unpublished rows from before the slot.
     pub backlog: Backlog,
+    /// How events are found: polling needs no publication and no slot.
+    pub mode: Mode,
+    /// Whether new rows are to be announced to pollers.
+    pub notify: bool,
     /// The role that the relay is to run as, if one is wanted.
     pub role: Option<&'a str>,
 }
@@ -48,7 +53,11 @@ impl Plan<'_> {
     }
 
     fn role_sql(&self, role: &str) -> String {
-        ROLE.replace("{role_text}", &quote::literal(role))
+        let mut sql = ROLE.to_owned();
+        if self.mode != Mode::Poll {
+            sql.push_str(ROLE_REPLICATION);
+        }
+        sql.replace("{role_text}", &quote::literal(role))
             .replace("{role}", &quote::ident(role))
             .replace("{schema}", &quote::ident(&self.table.schema))
             .replace("{table}", &quote::qualified(&self.table.schema, &self.table.name))
@@ -67,8 +76,13 @@ impl Plan<'_> {
             parts.push(IDENTITY.to_owned());
         }
         parts.push(self.columns_sql());
-        parts.push(postgres::create_publication_sql(self.publication, self.table));
-        parts.push(postgres::create_slot_sql(self.slot, self.table, self.backlog));
+        if self.notify {
+            parts.push(postgres::notify_sql(self.table));
+        }
+        if self.mode != Mode::Poll {
+            parts.push(postgres::create_publication_sql(self.publication, self.table));
+            parts.push(postgres::create_slot_sql(self.slot, self.table, self.backlog));
+        }
         parts.extend(self.role.map(|role| self.role_sql(role)));
         parts.join("\n")
     }
@@ -94,7 +108,10 @@ pub async fn run(
     let client = target.sql().await?;
     let doing = "cannot prepare the session";
     client.batch_execute(SESSION).await.map_err(|error| from_sql(doing, error))?;
-    let facts = postgres::facts(&client).await?;
+    let facts = match plan.mode {
+        Mode::Wal => postgres::facts(&client).await?,
+        Mode::Poll | Mode::Auto => postgres::facts_without_wal(&client).await?,
+    };
     let doing = "cannot wait for another setup";
     // lock_timeout would end this wait early; the other setup takes some milliseconds.
     client.batch_execute("RESET lock_timeout").await.map_err(|error| from_sql(doing, error))?;
@@ -103,19 +120,33 @@ pub async fn run(
     report.line("server", "", &format!("PostgreSQL {} at {}", facts.version, target.label()))?;
     set_up_table(&client, plan, &mut report).await?;
 
-    let name = plan.publication;
-    let is_there = postgres::find_publication(&client, name, plan.table).await?;
-    if !is_there {
-        postgres::create_publication(&client, name, plan.table).await?;
+    if plan.notify {
+        postgres::install_notify(&client, plan.table).await?;
+        report.line("trigger", "walrelay_notify", "there")?;
     }
-    report.line("publication", name, found_or_created(is_there))?;
-
-    set_up_slot(&client, plan, target.database(), &mut report).await?;
-
+    if plan.mode == Mode::Wal || (plan.mode == Mode::Auto && facts.wal_level == "logical") {
+        set_up_stream(&client, &target, plan, &mut report).await?;
+    }
     if let Some(role) = plan.role {
         set_up_role(&client, plan, role, &mut report).await?;
     }
     Ok(())
+}
+
+/// What streaming takes.
+async fn set_up_stream(
+    client: &Client,
+    target: &Target,
+    plan: &Plan<'_>,
+    report: &mut Report<'_, impl Write>,
+) -> Result<()> {
+    let name = plan.publication;
+    let is_there = postgres::find_publication(client, name, plan.table).await?;
+    if !is_there {
+        postgres::create_publication(client, name, plan.table).await?;
+    }
+    report.line("publication", name, found_or_created(is_there))?;
+    set_up_slot(client, plan, target.database(), report).await
 }
 
 async fn set_up_slot(
@@ -230,7 +261,8 @@ mod tests {
     use super::*;
 
     fn plan<'a>(table: &'a TableName, role: Option<&'a str>) -> Plan<'a> {
-        Plan { table, publication: "p'\"", slot: "walrelay", backlog: Backlog::Publish, role }
+        let (backlog, mode, notify) = (Backlog::Publish, Mode::Wal, true);
+        Plan { table, publication: "p'\"", slot: "walrelay", backlog, mode, notify, role }
     }
 
     #[test]
@@ -243,6 +275,16 @@ mod tests {
         assert!(script.contains(r#"CREATE PUBLICATION "p'""" FOR TABLE "identity"."outbox""#));
         assert!(script.contains(r"WHERE pubname = 'p''"));
         assert!(script.contains(r#"GRANT SELECT ON "identity"."outbox" TO "re""lay";"#));
+    }
+
+    #[test]
+    fn polling_is_set_up_without_anything_of_replication() {
+        let table = TableName { schema: "identity".into(), name: "outbox".into() };
+        let plan = Plan { mode: Mode::Poll, notify: false, ..plan(&table, Some("relay")) };
+        let script = plan.script();
+        for word in ["PUBLICATION", "replication_slot", "REPLICATION", "TRIGGER"] {
+            assert!(!script.contains(word), "{word} in\n{script}");
+        }
     }
 
     #[test]

@@ -262,6 +262,11 @@ impl Loaded {
         self.value("stream_name", values::stream_name)
     }
 
+    /// How events are found.
+    pub fn mode(&self) -> Result<Mode> {
+        self.word("mode", Mode::parse)
+    }
+
     /// PostgreSQL.
     pub fn database_url(&self) -> Result<DatabaseUrl> {
         self.value("database_url", |text| DatabaseUrl::parse(&text.to_owned().into()))

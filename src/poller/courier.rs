@@ -15,7 +15,7 @@ use crate::config::{EntryFormat, Ordering, Settings};
 use crate::lsn::Position;
 use crate::outbox::{Defaults, Envelope, Row, Selection, Unfit};
 use crate::sink::{
-    Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Verdict, Written, delivered_key,
+    Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Verdict, Written, begun_key, delivered_key,
 };
 
 /// From the Unix epoch to PostgreSQL's, in seconds.
@@ -80,6 +80,12 @@ impl Terms {
     #[must_use]
     pub fn delivered_key(&self, stream: &str) -> String {
         delivered_key(stream, &self.source)
+    }
+
+    /// Where it is counted how often a delivery was begun.
+    #[must_use]
+    pub fn begun_key(&self) -> String {
+        begun_key(&self.stream, &self.source)
     }
 }
 
@@ -162,8 +168,19 @@ impl Courier {
         rows: &[SqlRow],
         deadline: u64,
     ) -> Result<Vec<Outcome>, Failure> {
+        self.deliver_behind(rows, deadline, &mut HashSet::new()).await
+    }
+
+    /// The same for a part of a claim: of the aggregates in `refused` nothing is written where
+    /// order is kept, and those with an event that is refused now are added.
+    pub async fn deliver_behind(
+        &mut self,
+        rows: &[SqlRow],
+        deadline: u64,
+        refused: &mut HashSet<Vec<u8>>,
+    ) -> Result<Vec<Outcome>, Failure> {
         let outcomes = vec![Outcome::Behind; rows.len()];
-        let mut round = Round { rows, deadline, outcomes, refused: HashSet::new() };
+        let mut round = Round { rows, deadline, outcomes, refused: std::mem::take(refused) };
         for stage in self.stages(rows) {
             for mut load in self.sort(rows, stage) {
                 while let Some(call) = self.pack(&mut round, &mut load) {
@@ -171,6 +188,7 @@ impl Courier {
                 }
             }
         }
+        *refused = round.refused;
         Ok(round.outcomes)
     }
 

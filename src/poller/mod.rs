@@ -7,18 +7,28 @@
 //! that are claimed again and found to be in Redis already.
 
 mod assurance;
+mod bulk;
 mod claim;
+mod claimer;
 mod courier;
+mod floor;
 mod judge;
 mod kept;
+mod lane;
+mod memory;
 mod outlet;
 mod retry;
 mod round;
 mod settle;
+mod table;
+mod trouble;
+mod wake;
 
 pub use assurance::Assurance;
+pub use bulk::{Bulk, Ground, Watch};
 pub use courier::{Courier, Outcome, Terms};
 pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
 pub use kept::Kept;
 pub use retry::{Workplace, run as retry};
 pub use settle::{Parked, Settlement, Settler, Slot};
+pub use trouble::Trouble;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio_postgres::config::{ChannelBinding, Host};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::TlsConnector;
 
@@ -87,9 +88,19 @@ impl Target {
     /// An SQL connection. Its driver ends when the client is dropped or the link breaks; a broken
     /// link shows as an error of the next statement.
     pub async fn sql(&self) -> Result<Client> {
+        self.sql_with(None).await
+    }
+
+    /// The same; `bell` is rung for each notification that the session hears (LISTEN), once for
+    /// all that come before somebody waits for it.
+    pub async fn sql_listening(&self, bell: Arc<Notify>) -> Result<Client> {
+        self.sql_with(Some(bell)).await
+    }
+
+    async fn sql_with(&self, bell: Option<Arc<Notify>>) -> Result<Client> {
         let mut search = Search::new(&self.config, self.timeout);
         while let Some(endpoint) = search.next().await {
-            let connecting = self.sql_at(&endpoint, search.is_choice());
+            let connecting = self.sql_at(&endpoint, search.is_choice(), bell.clone());
             match tokio::time::timeout(self.timeout, connecting).await {
                 Ok(Ok(client)) => return Ok(client),
                 Ok(Err(error)) => search.failed(error),
@@ -116,7 +127,12 @@ impl Target {
         Err(search.into_error())
     }
 
-    async fn sql_at(&self, endpoint: &Endpoint, is_choice: bool) -> Result<Client> {
+    async fn sql_at(
+        &self,
+        endpoint: &Endpoint,
+        is_choice: bool,
+        bell: Option<Arc<Notify>>,
+    ) -> Result<Client> {
         let doing = connecting_to(endpoint);
         let mut config = self.base.clone();
         match &endpoint.host {
@@ -133,11 +149,19 @@ impl Target {
         tokio::spawn(async move {
             // Notices are dropped: a trigger on the outbox may print a row in one.
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let Err(error) = message {
-                    let error = from_sql("SQL connection ended", error);
-                    tracing::debug!("{error}");
-                    return;
+                match (message, &bell) {
+                    (Ok(AsyncMessage::Notification(_)), Some(bell)) => bell.notify_one(),
+                    (Ok(_), _) => {}
+                    (Err(error), _) => {
+                        let error = from_sql("SQL connection ended", error);
+                        tracing::debug!("{error}");
+                        break;
+                    }
                 }
+            }
+            // Whoever waits for it finds out that the session is gone.
+            if let Some(bell) = bell {
+                bell.notify_one();
             }
         });
         if is_choice {

@@ -9,6 +9,7 @@ mod connect;
 mod endpoint;
 mod failure;
 mod login;
+mod notify;
 mod oversized;
 mod publication;
 pub mod quote;
@@ -24,11 +25,12 @@ mod wire;
 
 pub use connect::Target;
 pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
+pub use notify::{install as install_notify, listen, sql as notify_sql};
 pub use publication::{
     create as create_publication, create_sql as create_publication_sql, find as find_publication,
 };
 pub use replication::{Frame, Replication};
-pub use server::{Facts, facts, missing_replication_right};
+pub use server::{Facts, facts, facts_without_wal, missing_replication_right};
 pub use slot::{
     Slot, copy as copy_slot, create as create_slot, create_sql as create_slot_sql,
     drop_idle as drop_slot, find as find_slot, free as free_slots,

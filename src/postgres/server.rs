@@ -27,6 +27,8 @@ pub struct Facts {
     pub version: String,
     /// For programs: 150018.
     pub version_num: i32,
+    /// How much it writes to the WAL.
+    pub wal_level: String,
     /// Whether pgoutput can pass on logical messages.
     pub has_messages: bool,
     /// `wal_sender_timeout`: how long our stream may be silent; `None` is for ever.
@@ -40,6 +42,22 @@ pub struct Facts {
 /// Asks the server, and refuses one that cannot serve a slot: too old, wal_level too low. A standby
 /// is waited for: it may be about to be promoted.
 pub async fn facts(client: &Client) -> Result<Facts> {
+    let facts = facts_without_wal(client).await?;
+    if facts.wal_level != "logical" {
+        let wal_level = &facts.wal_level;
+        return Err(Error::definite(format!(
+            "PostgreSQL runs with wal_level = {wal_level}: it writes no logical changes"
+        ))
+        .hint(
+            "set wal_level = logical (ALTER SYSTEM SET wal_level = logical) and restart \
+             PostgreSQL, or set mode = poll",
+        ));
+    }
+    Ok(facts)
+}
+
+/// The same for a server whose WAL is not to be read.
+pub async fn facts_without_wal(client: &Client) -> Result<Facts> {
     let doing = "cannot read the facts of the PostgreSQL server";
     let row = client.query_one(SERVER_FACTS, &[]).await.map_err(|e| from_sql(doing, e))?;
     let version_num: i32 = row.get("version_num");
@@ -52,19 +70,12 @@ pub async fn facts(client: &Client) -> Result<Facts> {
     if row.get("is_standby") {
         return Err(standby("the PostgreSQL server is a standby"));
     }
-    if wal_level != "logical" {
-        return Err(Error::definite(format!(
-            "PostgreSQL runs with wal_level = {wal_level}: it writes no logical changes"
-        ))
-        .hint(
-            "set wal_level = logical (ALTER SYSTEM SET wal_level = logical) and restart PostgreSQL",
-        ));
-    }
     let timeout_ms: i64 = row.get("wal_sender_timeout_ms");
     let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
     Ok(Facts {
         version,
         version_num,
+        wal_level,
         has_messages: version_num >= VERSION_MESSAGES,
         wal_sender_timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
         role: row.get("role"),

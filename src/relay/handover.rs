@@ -4,8 +4,6 @@
 //! marked, and its slot is gone. It must stay true that a slot somebody streams from is waited for,
 //! and that the slot is dropped last: a crash before begins this again.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
@@ -14,13 +12,12 @@ use super::tenure::STANDBY_POLL;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
 use crate::postgres::{self, Tenure, quote};
-use crate::telemetry::{State, Status};
+use crate::telemetry::State;
 
 /// Returns when pollers may work on the table. While a line is at work this waits, as a standby;
 /// drop the future to stop. To be called before a poller takes the table for itself, and again
 /// whenever it starts anew.
-pub async fn to_poll(settings: Arc<Settings>, status: Arc<Status>) -> Result<()> {
-    let context = Context::new(settings, status)?;
+pub(super) async fn to_poll(context: &Context) -> Result<()> {
     let Settings { slot_name: name, outbox_table: table, .. } = &*context.settings;
     let client = context.session().await?;
     let (began, mut is_said) = (Instant::now(), false);

@@ -43,7 +43,7 @@ pub(super) async fn wait(context: &Context, held: Held, shutdown: &mut Shutdown)
     }
 }
 
-/// Tries Redis, for as long as it takes.
+/// Returns once Redis takes writes to that key, or one like it.
 pub(super) async fn until_writable(context: &Context, probe_key: &str) {
     let mut backoff = Backoff::new(context.settings.reconnect_delay_max);
     let label = sink::label(&context.settings.redis_url);

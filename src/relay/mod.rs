@@ -24,9 +24,11 @@ mod landing;
 mod leaving;
 mod line;
 mod memory;
+mod mode;
 mod park;
 mod parker;
 mod parking;
+mod poll;
 mod preflight;
 mod progress;
 mod reader;
@@ -42,5 +44,4 @@ mod start;
 mod streams;
 mod tenure;
 
-pub use handover::to_poll;
-pub use restart::run;
+pub use mode::run;

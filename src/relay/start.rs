@@ -295,7 +295,7 @@ impl Context {
         })
     }
 
-    async fn connect_redis(&self) -> Result<(Sink, Facts, Durable)> {
+    pub(super) async fn connect_redis(&self) -> Result<(Sink, Facts, Durable)> {
         let (sink, facts, durable) = self.redis().await?;
         tell_hazards(&facts, durable);
         Ok((sink, facts, durable))
@@ -363,7 +363,7 @@ fn missing(what: &str) -> Error {
         .hint("create it with `walrelay setup`")
 }
 
-fn describe(settings: &Settings, durable: Durable) -> String {
+pub(super) fn describe(settings: &Settings, durable: Durable) -> String {
     match durable.describe() {
         how if how.is_empty() => settings.durability.to_string(),
         how => format!("{} ({how})", settings.durability),

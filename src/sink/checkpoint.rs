@@ -37,6 +37,13 @@ pub fn delivered_key(stream: &str, source: &str) -> String {
     format!("{}:delivered", checkpoint_key(stream, source))
 }
 
+/// The hash in which pollers count how often a delivery was begun that was not answered: what ends
+/// the process is found out by that.
+#[must_use]
+pub fn begun_key(stream: &str, source: &str) -> String {
+    format!("{}:begun", checkpoint_key(stream, source))
+}
+
 /// What is between the first `{` and the next `}`, when that is not empty: Redis hashes only this.
 fn hash_tag(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('{')?;

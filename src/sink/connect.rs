@@ -41,6 +41,17 @@ pub struct Facts {
     pub is_waitaof_sound: bool,
     /// Replicas that are connected.
     pub replicas: Option<u32>,
+    /// Names this run of the server: another one may have forgotten what this one was told.
+    pub run_id: Option<String>,
+}
+
+impl Facts {
+    /// The run as a number; 0 where the server hides it.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        let digits = self.run_id.as_deref().and_then(|id| id.get(..8));
+        digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default()
+    }
 }
 
 /// A connection to Redis. Clones share it.
@@ -107,6 +118,7 @@ impl Sink {
             maxmemory_policy: owned("maxmemory_policy"),
             has_waitaof,
             is_waitaof_sound: is_waitaof_sound(&lines),
+            run_id: owned("run_id"),
             replicas: lines.get("connected_slaves").and_then(|count| count.parse().ok()),
         })
     }

@@ -59,13 +59,23 @@ impl Delivery {
     /// The end of a claim that begins now: milliseconds of the server's clock. To be asked before
     /// the rows are claimed.
     pub async fn deadline(&self) -> Result<u64, Failure> {
-        let clock: (u64, u64) = redis::cmd("TIME")
+        let clock = redis::cmd("TIME")
             .query_async(&mut self.sink.connection())
             .await
             .map_err(|error| Failure::of(&error))?;
-        let (seconds, micros) = clock;
-        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000).saturating_add(lease))
+        Ok(lease_end(clock))
+    }
+
+    /// The same, and how often a delivery of this name was begun and not answered, this one
+    /// included. The count outlives the process; [`Delivery::forget`] takes it away.
+    pub async fn begin(&self, begun_key: &str, name: &str) -> Result<(u64, u64), Failure> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("TIME").cmd("HINCRBY").arg(begun_key).arg(name).arg(1);
+        let (clock, times): ((u64, u64), u64) = pipe
+            .query_async(&mut self.sink.connection())
+            .await
+            .map_err(|error| Failure::of(&error))?;
+        Ok((lease_end(clock), times))
     }
 
     /// Publishes a batch of claimed events that was ended by [`super::Batch::seal_claimed`].
@@ -111,4 +121,10 @@ impl Delivery {
             .map_err(|error| Failure::of(&error))?;
         Ok((next, pairs.into_iter().map(|(name, _)| name).collect()))
     }
+}
+
+/// By the seconds and microseconds that TIME answers, in milliseconds.
+fn lease_end((seconds, micros): (u64, u64)) -> u64 {
+    let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+    seconds.saturating_mul(1_000).saturating_add(micros / 1_000).saturating_add(lease)
 }

@@ -15,7 +15,7 @@ mod publish;
 mod recent;
 
 pub use batch::{Batch, Hint, Sealed};
-pub use checkpoint::{Checkpoint, checkpoint_key, delivered_key};
+pub use checkpoint::{Checkpoint, begun_key, checkpoint_key, delivered_key};
 pub use connect::{Facts, Sink, Timeouts, check_url, label};
 pub use deliver::{DeadLetter, Delivery, LEASE};
 pub use durable::{Barrier, Durable, Gate, until_safe};

@@ -31,6 +31,8 @@ pub enum State {
     Snapshot,
     /// The line is up.
     Streaming,
+    /// There is no line: rows are claimed.
+    Polling,
     /// The line is up, but PostgreSQL does not answer.
     Silent,
     /// Redis takes no writes: the replication connection is kept and nothing is read.
@@ -41,11 +43,12 @@ pub enum State {
 
 impl State {
     /// All of them, as /metrics counts them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Connecting,
         Self::Standby,
         Self::Snapshot,
         Self::Streaming,
+        Self::Polling,
         Self::Silent,
         Self::Holding,
         Self::Draining,
@@ -59,6 +62,7 @@ impl State {
             Self::Standby => "standby",
             Self::Snapshot => "snapshot",
             Self::Streaming => "streaming",
+            Self::Polling => "polling",
             Self::Silent => "silent",
             Self::Holding => "holding",
             Self::Draining => "draining",
@@ -69,7 +73,7 @@ impl State {
     /// committed now is published only after it.
     #[must_use]
     pub fn is_ready(self) -> bool {
-        matches!(self, Self::Streaming | Self::Standby)
+        matches!(self, Self::Streaming | Self::Polling | Self::Standby)
     }
 }
 
@@ -113,6 +117,8 @@ pub struct Where {
 struct Said {
     state: State,
     since: Instant,
+    mode: &'static str,
+    mode_reason: Option<String>,
     endpoints: Endpoints,
     backlog: Option<Backlog>,
     last_error: Option<LastError>,
@@ -150,6 +156,8 @@ impl Default for Status {
         let said = Said {
             state: State::Connecting,
             since: now,
+            mode: "wal",
+            mode_reason: None,
             endpoints: Endpoints::default(),
             backlog: None,
             last_error: None,
@@ -183,7 +191,7 @@ impl Status {
             said.since = Instant::now();
         }
         drop(said);
-        if state != State::Streaming {
+        if !matches!(state, State::Streaming | State::Polling) {
             self.behind(unix_micros());
         }
     }
@@ -192,6 +200,13 @@ impl Status {
     #[must_use]
     pub fn state(&self) -> State {
         self.said().state
+    }
+
+    /// How events are found, and why so where that was left to us.
+    pub fn work_in(&self, mode: &'static str, reason: Option<String>) {
+        let mut said = self.said();
+        said.mode = mode;
+        said.mode_reason = reason;
     }
 
     /// A line came up between these.
@@ -293,6 +308,8 @@ impl Status {
         let said = self.said();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "mode": said.mode,
+            "mode_reason": said.mode_reason,
             "state": said.state,
             "state_seconds": said.since.elapsed().as_secs(),
             "uptime_seconds": self.started.elapsed().as_secs(),

@@ -28,6 +28,7 @@ pub struct Settings {
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
     http_port: u16,
+    memory_kb: Option<u64>,
 }
 
 /// A run that has ended.
@@ -59,11 +60,17 @@ impl Settings {
     pub fn with_binary(binary: &Path, database_url: &str, redis_url: &str) -> Self {
         let http_port = wait::free_port();
         let environment = BTreeMap::new();
-        Self { binary: binary.to_owned(), environment, arguments: Vec::new(), http_port }
-            .with("database_url", database_url)
-            .with("redis_url", redis_url)
-            .with("http_port", &http_port.to_string())
-            .with("log_format", "json")
+        Self {
+            binary: binary.to_owned(),
+            environment,
+            arguments: Vec::new(),
+            http_port,
+            memory_kb: None,
+        }
+        .with("database_url", database_url)
+        .with("redis_url", redis_url)
+        .with("http_port", &http_port.to_string())
+        .with("log_format", "json")
     }
 
     /// Runs another binary, or a script around this one.
@@ -90,6 +97,13 @@ impl Settings {
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.environment.remove(&format!("RELAY_{}", name.to_uppercase()));
+        self
+    }
+
+    /// Gives the process so much address space: what needs more ends it, as a container does.
+    #[must_use]
+    pub fn with_memory_limit_kb(mut self, kb: u64) -> Self {
+        self.memory_kb = Some(kb);
         self
     }
 
@@ -125,10 +139,17 @@ impl Settings {
         relay
     }
 
+    fn command(&self) -> Command {
+        let Some(kb) = self.memory_kb else { return Command::new(&self.binary) };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"ulimit -v {kb} && exec "$0" "$@""#)]).arg(&self.binary);
+        command
+    }
+
     fn spawn(&self, subcommand: &str) -> Relay {
         let home = tempfile::Builder::new().prefix("walrelay-run-").tempdir().expect("temp dir");
         let log = home.path().join("log");
-        let mut command = Command::new(&self.binary);
+        let mut command = self.command();
         command.arg(subcommand).args(&self.arguments).current_dir(home.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(&self.environment);

@@ -1,12 +1,7 @@
 //! A slot that is gone or lost heals by itself: the table says what is missing, and the streams
 //! what the table does not know yet.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio_postgres::Client;
-use walrelay::config::{Inputs, load};
-use walrelay::telemetry::Status;
 
 use crate::harness::ledger::Ledger;
 use crate::harness::postgres::Stop;
@@ -131,7 +126,7 @@ async fn a_database_restored_without_its_slots_goes_on_without_a_gap() {
 
 /// A relay has published rows `1..=50` and cannot mark them; it is gone, and so is the slot if
 /// `is_dropped`. Rows up to 100 come afterwards.
-async fn unmarked(world: &World, is_dropped: bool) {
+pub async fn unmarked(world: &World, is_dropped: bool) {
     let client = world.postgres.client().await;
     let mut holder = world.postgres.client().await;
     insert_many(&client, 1, 50).await.unwrap();
@@ -176,54 +171,4 @@ async fn a_redis_that_lost_the_stream_as_well_gets_everything_that_is_unpublishe
     world.assert_all_published().await;
     world.until_marked().await;
     relay.drain().await;
-}
-
-/// Runs the handover of `mode = poll` in this process.
-async fn to_poll(world: &World) {
-    let url = [("database_url", world.postgres.url()), ("redis_url", world.redis.url())];
-    let flag = |(name, value): (&str, String)| (name.to_owned(), value, "a test".to_owned());
-    let flags = url.map(flag).to_vec();
-    let settings = load(&Inputs::from_process(None, flags)).unwrap().settings().unwrap();
-    walrelay::relay::to_poll(Arc::new(settings), Arc::new(Status::default())).await.unwrap();
-}
-
-async fn unpublished(client: &Client) -> i64 {
-    count(client, "identity.outbox WHERE NOT published").await
-}
-
-#[tokio::test]
-async fn polling_begins_with_exactly_those_marked_that_the_line_had_published() {
-    let world = World::new().await;
-    unmarked(&world, false).await;
-    to_poll(&world).await;
-    let client = world.postgres.client().await;
-    assert_eq!(unpublished(&client).await, 50);
-    let later = "identity.outbox WHERE NOT published AND (payload->>'n')::int > 50";
-    assert_eq!(count(&client, later).await, 50);
-    assert_eq!(count(&client, "pg_replication_slots").await, 0, "it would hold WAL for ever");
-    to_poll(&world).await;
-    assert_eq!(unpublished(&client).await, 50, "once more it changes nothing");
-    // And back again.
-    let mut relay = world.settings.start_ready().await;
-    world.assert_all_published().await;
-    world.until_marked().await;
-    relay.drain().await;
-}
-
-#[tokio::test]
-async fn polling_waits_for_a_line_that_is_at_work_and_fences_one_that_was_frozen() {
-    let world = World::with(&[("wal_sender_timeout", "2s")], &[]).await;
-    let client = world.postgres.client().await;
-    let mut frozen = world.settings.start_ready().await;
-    insert_many(&client, 1, 10).await.unwrap();
-    world.until_marked().await;
-    frozen.freeze();
-    to_poll(&world).await;
-    assert_eq!(count(&client, "pg_replication_slots").await, 0);
-    insert_many(&client, 11, 20).await.unwrap();
-    frozen.thaw();
-    // It finds neither slot nor lock, and as the only one goes on in its own way.
-    world.assert_all_published().await;
-    world.until_marked().await;
-    frozen.drain().await;
 }

@@ -1,0 +1,105 @@
+//! Which way events are found: by the line, or by polling.
+//!
+//! In: `mode`. Out: the relay at work, in one of them. It must stay true that `auto` is decided at
+//! each start of the process before anything is created, and falls back to polling only for what
+//! no waiting ends: an outage is waited for.
+
+use std::sync::Arc;
+
+use super::start::Context;
+use super::{poll, restart};
+use crate::backoff::Backoff;
+use crate::config::{Mode, Settings};
+use crate::error::{Class, Result};
+use crate::postgres::{self, from_sql};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Status;
+
+const MODE_FACTS: &str = include_str!("../../sql/queries/mode_facts.sql");
+
+/// Relays until the wish to stop is fulfilled. An error is definite: time does not end it.
+pub async fn run(
+    settings: Arc<Settings>,
+    mut shutdown: Shutdown,
+    status: Arc<Status>,
+) -> Result<()> {
+    let (mode, reason) = match settings.mode {
+        Mode::Auto => {
+            let context = Context::new(Arc::clone(&settings), Arc::clone(&status))?;
+            let chosen = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                chosen = choose(&context) => chosen?,
+            };
+            let (mode, reason) = &chosen;
+            tracing::info!(mode = mode.name(), reason, "mode = auto");
+            chosen
+        }
+        mode @ (Mode::Wal | Mode::Poll) => (mode, None),
+    };
+    status.work_in(mode.name(), reason);
+    if mode == Mode::Poll {
+        return Box::pin(poll::run(settings, shutdown, status)).await;
+    }
+    Box::pin(restart::run(settings, shutdown, status)).await
+}
+
+/// Asks the server for as long as it takes.
+async fn choose(context: &Context) -> Result<(Mode, Option<String>)> {
+    let mut backoff = Backoff::new(context.settings.reconnect_delay_max);
+    let mut said = String::new();
+    loop {
+        let error = match context.in_time(obstacle(context)).await {
+            Ok(Some(obstacle)) => return Ok((Mode::Poll, Some(obstacle))),
+            Ok(None) => {
+                let reason = "the server and the role allow logical replication";
+                return Ok((Mode::Wal, Some(reason.to_owned())));
+            }
+            Err(error) => error,
+        };
+        context.status.failed(&error);
+        if matches!(error.class(), Class::Definite | Class::Usage) {
+            return Err(error);
+        }
+        let text = error.to_string();
+        if text != said {
+            tracing::warn!(error = text, hint = error.next_step(), "cannot choose a mode yet");
+            said = text;
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+/// What stands against logical replication for good.
+async fn obstacle(context: &Context) -> Result<Option<String>> {
+    let client = context.target.sql().await?;
+    // A standby, or a server that is too old for either mode.
+    postgres::facts_without_wal(&client).await?;
+    let doing = "cannot ask whether the server allows logical replication";
+    let row = client
+        .query_one(MODE_FACTS, &[&context.settings.slot_name])
+        .await
+        .map_err(|error| from_sql(doing, error))?;
+    let product: String = row.get("product");
+    if !product.starts_with("PostgreSQL ") || product.contains("-YB-") {
+        let name = product.split([' ', ',']).next().unwrap_or_default();
+        return Ok(Some(format!("the server is no PostgreSQL with pgoutput: {name}")));
+    }
+    let wal_level: String = row.get("wal_level");
+    if wal_level != "logical" {
+        return Ok(Some(format!("wal_level = {wal_level}")));
+    }
+    if !row.get::<_, bool>("may_replicate") {
+        let role: String = row.get("role");
+        return Ok(Some(format!("role {role:?} has no REPLICATION attribute")));
+    }
+    let (slots, slots_max): (i32, i32) = (row.get("slots"), row.get("slots_max"));
+    if !row.get::<_, bool>("has_slot") && slots >= slots_max {
+        return Ok(Some(format!("no free replication slot (max_replication_slots = {slots_max})")));
+    }
+    let (senders, senders_max): (i32, i32) = (row.get("senders"), row.get("senders_max"));
+    if !row.get::<_, bool>("is_active") && senders >= senders_max {
+        return Ok(Some(format!("no free walsender (max_wal_senders = {senders_max})")));
+    }
+    Ok(None)
+}

@@ -1,0 +1,91 @@
+//! From streaming to polling and back, on a live system: nothing is lost, and nothing comes twice.
+
+use crate::harness::relay::{Relay, Settings};
+use crate::harness::wait::{self, PATIENCE};
+use crate::harness::world::{World, count, insert_many, write_through};
+use crate::lost_slot::unmarked;
+
+/// Of the writer, each in a transaction of four.
+const ROWS: i64 = 6_000;
+
+fn polling(world: &World) -> Settings {
+    world.settings.clone().with("mode", "poll").with("poll_interval", "200ms")
+}
+
+/// Awaits so many more entries than there are.
+async fn until_more(world: &World, more: usize) {
+    let mut consumer = world.consumer();
+    let before = consumer.len().await.unwrap_or_default();
+    consumer.until_len(before + more).await;
+}
+
+async fn assert_said(relay: &Relay, words: &str) {
+    wait::until(words, PATIENCE, async || relay.output().contains(words).then_some(())).await;
+}
+
+#[tokio::test]
+async fn polling_begins_behind_what_a_killed_line_had_published_and_not_marked() {
+    let world = World::new().await;
+    unmarked(&world, false).await;
+    let mut relay = polling(&world).start_ready().await;
+    world.assert_all_published().await;
+    world.until_marked().await;
+    assert_said(&relay, "the replication slot of mode = wal is dropped").await;
+    let client = world.postgres.client().await;
+    let left = count(&client, "pg_replication_slots").await;
+    assert_eq!(left, 0, "it would hold WAL for ever");
+    relay.drain().await;
+    // And back again.
+    insert_many(&client, 101, 120).await.unwrap();
+    let mut relay = world.settings.start_ready().await;
+    insert_many(&client, 121, 140).await.unwrap();
+    world.assert_all_published().await;
+    world.until_marked().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_line_that_was_frozen_while_pollers_took_over_writes_nothing_any_more() {
+    let world = World::with(&[("wal_sender_timeout", "2s")], &[]).await;
+    let client = world.postgres.client().await;
+    let mut frozen = world.settings.start_ready().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.until_marked().await;
+    frozen.freeze();
+    let other = Settings::new(&world.postgres.url(), &world.redis.url());
+    let mut poller = other.with("mode", "poll").start_ready().await;
+    insert_many(&client, 11, 20).await.unwrap();
+    world.assert_all_published().await;
+    frozen.thaw();
+    frozen.until_state("standby").await;
+    insert_many(&client, 21, 30).await.unwrap();
+    world.assert_all_published().await;
+    poller.drain().await;
+    frozen.until_state("streaming").await;
+    insert_many(&client, 31, 40).await.unwrap();
+    world.assert_all_published().await;
+    world.until_marked().await;
+    frozen.drain().await;
+}
+
+#[tokio::test]
+async fn modes_change_under_a_writer_by_sigkill_and_by_sigterm() {
+    let world = World::new().await;
+    let writer = tokio::spawn(write_through(world.postgres.url(), ROWS, 4));
+    for round in 0..2 {
+        for settings in [world.settings.clone(), polling(&world)] {
+            let mut relay = settings.start_ready().await;
+            until_more(&world, 100).await;
+            if round == 0 {
+                relay.kill9();
+            } else {
+                relay.drain().await;
+            }
+        }
+    }
+    let mut relay = world.settings.start_ready().await;
+    writer.await.unwrap();
+    world.assert_all_published().await;
+    world.until_marked().await;
+    relay.drain().await;
+}
