@@ -1,6 +1,7 @@
 //! How a table says that it has new rows: a trigger that notifies a channel.
 //!
-//! In: an SQL session of the owner of the table. Out: a trigger that rings after each INSERT statement
+//! In: a table. Out: the SQL that installs the trigger, and LISTEN. It must stay true that setup
+//! and pollers find the same name by themselves.
 
 use tokio_postgres::Client;
 

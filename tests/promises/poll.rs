@@ -155,7 +155,8 @@ async fn a_relay_that_is_frozen_with_its_claim_writes_nothing_when_it_thaws() {
     let settings = world.settings.clone().with("redis_url", &world.redis.url_at(wire.port()));
     let mut frozen = settings.start_ready().await;
     insert_many(&client, 1, 100).await.unwrap();
-    world.consumer().until_len(100).await;
+    // What it has delivered and not marked would stay locked for as long as it is frozen.
+    world.until_marked().await;
     wire.hold_replies();
     insert_many(&client, 101, 3_000).await.unwrap();
     let turn = "pg_locks WHERE locktype = 'advisory' AND classid = 1635018100 AND granted";
