@@ -27,6 +27,12 @@ impl World {
                 self.end(relay, None);
             }
             Fault::Terminate => self.postgres.terminate(),
+            Fault::Stall => {
+                if let State::Streaming(session) = &self.relays[relay] {
+                    self.redis.stall(session.on.redis);
+                }
+            }
+            Fault::Unstall => self.redis.unstall(),
             Fault::KillRedis => self.redis.kill(),
             Fault::PowerLoss => {
                 self.redis.lose_power(&mut self.ledger);
@@ -55,8 +61,12 @@ impl World {
                 }
             }
             Fault::DieParked => self.park(relay, true),
-            Fault::Rewind => self.ledger.may_repeat |= self.postgres.rewind(&mut self.ledger),
+            Fault::Rewind => {
+                self.leave_behind();
+                self.ledger.may_repeat |= self.postgres.rewind(&mut self.ledger);
+            }
             Fault::Promote => {
+                self.leave_behind();
                 self.postgres.promote(&mut self.ledger);
             }
             Fault::Empty => {
@@ -66,6 +76,17 @@ impl World {
                 self.ledger.lost_before = lost.max(there);
                 self.redis.lose_everything(&mut self.ledger);
                 self.let_time_pass(50);
+            }
+        }
+    }
+
+    /// The server goes, and what its leader had sent to Redis may arrive long after.
+    fn leave_behind(&mut self) {
+        for relay in &self.relays {
+            if let State::Streaming(session) = relay
+                && self.postgres.knows(session.on.postgres)
+            {
+                self.redis.stall(session.on.redis);
             }
         }
     }

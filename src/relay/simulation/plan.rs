@@ -37,6 +37,8 @@ pub enum Fault {
     CutRedis,
     CrashRelay,
     Terminate,
+    Stall,
+    Unstall,
     KillRedis,
     PowerLoss,
     RedisBack,
@@ -117,10 +119,11 @@ const ORDINARY: [(Action, u32); 18] = [
 ];
 
 /// Faults that a run may have, each or not. The last is no fault: it ends some.
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::CutRedis,
     Fault::CrashRelay,
     Fault::Terminate,
+    Fault::Stall,
     Fault::KillRedis,
     Fault::Full,
     Fault::Refuse,
@@ -143,18 +146,22 @@ impl Plan {
         // Where history changes a leader may be left behind that does not know it.
         let has_past = matches!(past, Past::Forked | Past::Rewound);
         for fault in FAULTS {
-            if rng.bool() || (has_past && fault == Fault::Terminate) {
+            let leaves_behind = matches!(fault, Fault::Terminate | Fault::Stall);
+            if rng.bool() || (has_past && leaves_behind) {
                 actions.push((Action::Fault(fault), rng.u32(1..=2)));
+                if fault == Fault::Stall {
+                    actions.push((Action::Fault(Fault::Unstall), 3));
+                }
             }
         }
         match past {
             Past::Kept => {}
             Past::Emptied => actions.push((Action::Fault(Fault::Empty), 1)),
             Past::Forked => {
-                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Promote), 2)]);
+                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Promote), 4)]);
             }
             Past::Rewound => {
-                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Rewind), 1)]);
+                actions.extend([(Action::BackUp, 2), (Action::Fault(Fault::Rewind), 3)]);
             }
         }
         if safety != Safety::Memory && rng.bool() {

@@ -60,6 +60,8 @@ pub enum Reply {
 #[derive(Debug, Default)]
 struct Connection {
     has_client: bool,
+    /// What its client sent is still on its way, however long that takes.
+    is_stalled: bool,
     requests: VecDeque<Request>,
     replies: VecDeque<(u64, Reply)>,
 }
@@ -170,6 +172,17 @@ impl Redis {
         self.connections[connection].requests.truncate(kept);
     }
 
+    /// Calls of `connection` arrive no more, and are carried out late: its client is frozen, or
+    /// the network holds on to them.
+    pub fn stall(&mut self, connection: usize) {
+        self.connections[connection].is_stalled = true;
+    }
+
+    /// What was held up arrives.
+    pub fn unstall(&mut self) {
+        self.connections.iter_mut().for_each(|connection| connection.is_stalled = false);
+    }
+
     /// Whether the connection's client would find it open.
     pub fn is_open(&self, connection: usize) -> bool {
         self.connections[connection].has_client
@@ -192,10 +205,17 @@ impl Redis {
 
     /// Connections with calls to carry out: the `which`th of them, counted around.
     pub fn busy(&self, which: usize) -> Option<usize> {
-        let busy = |(_, connection): &(usize, &Connection)| !connection.requests.is_empty();
+        let busy = |(_, connection): &(usize, &Connection)| {
+            !connection.is_stalled && !connection.requests.is_empty()
+        };
         let count = self.connections.iter().enumerate().filter(busy).count();
         let which = which.checked_rem(count)?;
         self.connections.iter().enumerate().filter(busy).nth(which).map(|(number, _)| number)
+    }
+
+    /// Whether the next call of `connection` makes it the leader of a stream.
+    pub fn is_opening(&self, connection: usize) -> bool {
+        matches!(self.connections[connection].requests.front(), Some(Request::Open { .. }))
     }
 
     /// Carries out the next call of `connection`; what it was and did, in words.

@@ -185,7 +185,12 @@ impl World {
     fn execute(&mut self) -> Result<(), Broken> {
         let which = self.rng.usize(..64);
         let Some(connection) = self.redis.busy(which) else { return Ok(()) };
+        let opens = self.redis.is_opening(connection);
         let words = self.redis.execute(connection, self.clock, &mut self.ledger)?;
+        // The worst time for what a former leader sent: the next one has not written yet.
+        if opens && self.rng.bool() {
+            self.redis.unstall();
+        }
         self.history.note(|| format!("connection {connection}: {words}"));
         Ok(())
     }
@@ -376,7 +381,12 @@ impl World {
         self.history.note(|| "the faults stop".to_owned());
         self.redis.mend();
         self.postgres.move_wal(8);
-        for _ in 0..ROUNDS_MAX {
+        // What a former leader sent may arrive when the next one is in the midst of its work.
+        let late = self.rng.usize(..4);
+        for round in 0..ROUNDS_MAX {
+            if round == late {
+                self.redis.unstall();
+            }
             for relay in 0..self.relays.len() {
                 self.step(Action::Notice, relay)?;
                 self.step(Action::Start, relay)?;
@@ -402,7 +412,7 @@ impl World {
             }
             self.redis.sync(usize::MAX);
             self.let_time_pass(500);
-            if self.is_dry() {
+            if round >= late && self.is_dry() {
                 return self.ledger.check_all_published();
             }
         }
