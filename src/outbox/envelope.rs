@@ -44,6 +44,8 @@ pub enum Unfit {
         /// The setting.
         limit: usize,
     },
+    /// Publishing it has ended the process so often.
+    Deadly(u64),
 }
 
 impl Unfit {
@@ -64,6 +66,7 @@ impl fmt::Display for Unfit {
             Self::Null(column) => write!(f, "{column} is NULL"),
             Self::NotUtf8(column) => write!(f, "{column} is not UTF-8"),
             Self::Id => f.write_str("id is not an integer"),
+            Self::Deadly(times) => write!(f, "publishing it ended the process {times} times"),
             Self::NotJson => f.write_str("payload is not JSON"),
             Self::OccurredAt => f.write_str("created_at is not between the years 0000 and 9999"),
             Self::StreamName => write!(

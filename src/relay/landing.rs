@@ -31,6 +31,8 @@ pub(super) enum Landed {
     Refused(StreamId, Failure, Result<Option<Checkpoint>, Failure>),
     Safe(Result<(), Failure>),
     Pong(Result<(), Failure>),
+    /// Starts before this one are forgotten.
+    Cleared,
 }
 
 /// A stream and its checkpoint.
@@ -95,6 +97,7 @@ impl Session<'_> {
                 Ok(None)
             }
             Landed::Safe(Err(failure)) => classify(failure, "cannot ask whether entries are safe"),
+            Landed::Cleared => Ok(None),
             Landed::Pong(Ok(())) => {
                 self.is_pinging = false;
                 Ok(None)
@@ -171,6 +174,7 @@ impl Session<'_> {
         written: &Written,
         returned: Option<Batch>,
     ) -> Result<Option<Failure>> {
+        self.memory.watch.added(written.added);
         let metrics = &self.status.metrics;
         metrics.batches.inc();
         metrics.published.inc_by(u64::try_from(written.added).unwrap_or(0));
@@ -342,7 +346,7 @@ impl Session<'_> {
 }
 
 /// An outage is handed back to be waited for; everything else ends the line.
-fn classify(failure: Failure, doing: &str) -> Result<Option<Failure>> {
+pub(super) fn classify(failure: Failure, doing: &str) -> Result<Option<Failure>> {
     match failure.verdict {
         Verdict::Outage => Ok(Some(failure)),
         Verdict::Fenced => Err(Error::slot_in_use(format!(

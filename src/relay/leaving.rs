@@ -327,12 +327,16 @@ impl Line {
     ) -> Result<()> {
         let mut pending = Pending::default();
         self.progress.event(&mut pending)?;
-        let name = Envelope::stream_of(row, &self.defaults(transaction)).ok().map(<[u8]>::to_vec);
+        let name =
+            Envelope::stream_of(row, &self.limits.defaults(transaction)).ok().map(<[u8]>::to_vec);
         let stream = name.map(|name| self.streams.find(&name, &self.limits));
         let position = transaction.position();
         tracing::warn!(row = id, %position, reason = %unfit, "a row cannot become an event");
         let aggregate = self.aggregate_of(row.aggregate_id().unwrap_or_default());
-        let reason = Reason::Unfit(unfit.to_string().into());
+        let why = unfit.to_string().into();
+        // What kills may be healed, by more memory for one, and is tried again.
+        let is_deadly = matches!(unfit, Unfit::Deadly(_));
+        let reason = if is_deadly { Reason::Refused(why) } else { Reason::Unfit(why) };
         let event = Leaving { id, position, aggregate, reason, row: copied };
         let transactions = vec![transaction.xid];
         let parcel = Parcel { stream, pending, events: vec![event], transactions };

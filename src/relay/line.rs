@@ -64,6 +64,16 @@ pub struct Limits {
     pub parks: bool,
 }
 
+impl Limits {
+    pub(super) fn defaults(&self, transaction: Transaction) -> Defaults<'_> {
+        Defaults {
+            stream: self.stream.as_bytes(),
+            commit_time: transaction.commit_time,
+            event_bytes_max: self.event_bytes_max,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transaction {
     pub commit_lsn: Lsn,
@@ -86,7 +96,7 @@ pub struct Line {
     /// The outbox as PostgreSQL numbers it, once it was described.
     outbox_oid: Option<u32>,
     relations: RelationCache<Option<Plan>>,
-    transaction: Option<Transaction>,
+    pub(super) transaction: Option<Transaction>,
     pub(super) streams: Streams,
     pub(super) held: Held,
     pub(super) parking: Parking,
@@ -197,16 +207,19 @@ impl Line {
         let transaction = *transaction;
         let row = plan.read(&insert.tuple).map_err(|unfit| self.unfit(None, transaction, unfit))?;
         let id = row.id();
-        let is_known = !self.known.is_empty()
-            && id.is_some_and(|id| self.known.get(&id) == Some(&transaction.position()));
+        let position = transaction.position();
+        let is_known = id.is_some_and(|id| self.known.get(&id) == Some(&position));
         if is_known || row.is_born_settled_or_parked() {
             self.ignored += 1;
             return Ok(());
         }
         let Some(id) = id else { return Err(self.unfit(None, transaction, Unfit::Id)) };
-        match self.add(id, &row, transaction) {
+        let added = match self.parking.sentence(position) {
+            Some(unfit) => Err(Refused::Unfit(unfit)),
+            None => self.add(id, &row, transaction),
+        };
+        match added {
             Ok((stream, aggregate)) => {
-                let position = transaction.position();
                 let may_leave = self.held.has(aggregate)
                     || self.streams.is_refusing(stream)
                     || self.parking.wants(position);
@@ -216,10 +229,10 @@ impl Line {
                 Ok(())
             }
             Err(Refused::Unfit(unfit)) if self.limits.parks => {
-                let copied = match self.relations.get(insert.relation_oid) {
-                    Ok(Some(plan)) => Some(plan.copy(&insert.tuple)),
-                    Ok(None) | Err(_) => None,
-                };
+                // What kills is copied only once its row was found gone.
+                let may_copy = !matches!(unfit, Unfit::Deadly(_)) || self.parking.wants(position);
+                let plan = self.relations.get(insert.relation_oid).ok().and_then(Option::as_ref);
+                let copied = plan.filter(|_| may_copy).map(|plan| plan.copy(&insert.tuple));
                 self.set_aside(id, &row, copied, (transaction, unfit))
             }
             Err(Refused::Unfit(unfit)) => Err(self.unfit(Some(id), transaction, unfit)),
@@ -235,15 +248,6 @@ impl Line {
         }
     }
 
-    pub(super) fn defaults(&self, transaction: Transaction) -> Defaults<'_> {
-        let Limits { stream, event_bytes_max, .. } = &self.limits;
-        Defaults {
-            stream: stream.as_bytes(),
-            commit_time: transaction.commit_time,
-            event_bytes_max: *event_bytes_max,
-        }
-    }
-
     /// Queues the event of a row; its stream and its aggregate.
     fn add(
         &mut self,
@@ -251,12 +255,7 @@ impl Line {
         row: &Row<'_>,
         transaction: Transaction,
     ) -> Result<(StreamId, u64), Refused> {
-        let Limits { stream, event_bytes_max, .. } = &self.limits;
-        let defaults = Defaults {
-            stream: stream.as_bytes(),
-            commit_time: transaction.commit_time,
-            event_bytes_max: *event_bytes_max,
-        };
+        let defaults = self.limits.defaults(transaction);
         let envelope = Envelope::new(row, &defaults).map_err(Refused::Unfit)?;
         let stream = self.streams.find(envelope.stream, &self.limits);
         let aggregate = self.aggregate_of(envelope.aggregate_id);

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::careful::Watch;
 use crate::lsn::{Lsn, Position};
 
 /// Streams remembered, and refused events; past this all are forgotten.
@@ -14,6 +15,8 @@ const STREAMS_MAX: usize = 4_096;
 pub(super) struct Memory {
     reached: HashMap<String, Position>,
     wanted: HashSet<Position>,
+    /// Whether it dies of an event.
+    pub watch: Watch,
 }
 
 impl Memory {

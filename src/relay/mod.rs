@@ -3,15 +3,18 @@
 //! What decides is pure: `progress` is where positions move, `line` and `streams` say what goes
 //! into which batch and when, `history` whether a checkpoint speaks of PostgreSQL's present
 //! history, `refusal`, `leaving`, `held` and `parking` what becomes of what cannot be published,
-//! `memory` and `silence` what is worth telling. What acts is the rest: `restart` brings the line
-//! up again whenever it ends, `start` and `preflight` get it going, `session` is its one `select!`,
-//! `landing` what Redis answers, `settle` marks rows, `desk` and `parker` park them, `hold` waits
-//! for Redis. `tenure` waits for its turn; `backlog` makes a slot that is missing, with
+//! `careful` which event ends the process, `memory` and `silence` what is worth telling. What
+//! acts is the rest: `restart` brings the line up again whenever it ends, `start` and `preflight`
+//! get it going, `session` is its one `select!`, `landing` what Redis answers, `settle` marks
+//! rows, `desk` and `parker` park them, `hold` waits for Redis, `watch` notes what may end the
+//! process. `tenure` waits for its turn; `backlog` makes a slot that is missing, with
 //! `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows from before it;
-//! `handover` leaves to the pollers. `simulation` puts the deciding half between model servers and
-//! lets faults rain. It must stay true that nothing in the deciding half does I/O or reads a clock.
+//! `handover` leaves to the pollers. `simulation` puts the deciding half between model servers
+//! and lets faults rain. It must stay true that nothing in the deciding half does I/O or reads a
+//! clock.
 
 mod backlog;
+mod careful;
 mod desk;
 mod ferry;
 mod flight;
@@ -43,5 +46,6 @@ mod simulation;
 mod start;
 mod streams;
 mod tenure;
+mod watch;
 
 pub use mode::run;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::progress::Pending;
 use super::streams::StreamId;
 use crate::lsn::Position;
-use crate::outbox::Copied;
+use crate::outbox::{Copied, Unfit};
 
 /// Rows parked by one statement, about: a few milliseconds of row locks.
 const JOB_ROWS: usize = 500;
@@ -131,6 +131,8 @@ pub struct Parking {
     copied_bytes: usize,
     /// Events that were refused before and whose rows were gone then.
     wanted: HashSet<Position>,
+    /// The event that is not to be published, and why.
+    condemned: Option<(Position, Unfit)>,
 }
 
 impl Parking {
@@ -144,6 +146,17 @@ impl Parking {
     #[must_use]
     pub fn wants(&self, position: Position) -> bool {
         !self.wanted.is_empty() && self.wanted.contains(&position)
+    }
+
+    /// The event at `position` is set aside when it comes.
+    pub(super) fn condemn(&mut self, position: Position, why: Unfit) {
+        self.condemned = Some((position, why));
+    }
+
+    /// Why the event at `position` is set aside, if it is.
+    pub(super) fn sentence(&self, position: Position) -> Option<Unfit> {
+        let condemned = self.condemned.as_ref().filter(|(condemned, _)| *condemned == position);
+        condemned.map(|(_, why)| *why)
     }
 
     /// Keeps a row in case that its event is parked.

@@ -14,6 +14,7 @@ use super::hold::{self, Held};
 use super::memory::Memory;
 use super::session::{End, Session};
 use super::start::{Context, Start};
+use super::watch;
 use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::error::{Class, Error, Result};
@@ -92,10 +93,17 @@ impl Relay {
         let keeper = Keeper::new(&settings, &self.context.target, &status, bound);
         // Works as long as this line leads.
         let _keeping = keeper.map(Keeper::start);
+        watch::begin(&mut self.memory.watch, &mut start).await;
+        let (sink, key) = (start.sink.clone(), start.probe_key.clone());
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
         // What is parked is tried beside the line, and no longer: any step of it may be the last.
         let ((ended, _), retrying) = beside(beside(session, forgetting), retrying).await;
+        // An outage is no end: this process goes on, and is not counted anew.
+        let is_holding = matches!(ended, Ok(End::Hold(..)));
+        if !is_holding && self.memory.watch.end() {
+            let _uncleared = sink.clear_starts(&key).await;
+        }
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();
             self.said.clear();

@@ -84,7 +84,7 @@ pub(super) struct Session<'a> {
     pub(super) memory: &'a mut Memory,
     pub(super) claim: Claim,
     feedback_interval: Duration,
-    probe_key: String,
+    pub(super) probe_key: String,
     next_feedback: Instant,
     timer: Pin<Box<Sleep>>,
     pub(super) is_pinging: bool,
@@ -160,13 +160,19 @@ impl<'a> Session<'a> {
     /// Takes in what has arrived and has room, sends what is ready, settles what is durable.
     async fn move_on(&mut self) -> Result<Option<Failure>> {
         loop {
+            if self.memory.watch.is_careful()
+                && self.has_room()
+                && let Some(failure) = self.announce().await?
+            {
+                return Ok(Some(failure));
+            }
             let is_empty = self.take_in()?;
-            let has_room = self.line.has_room();
+            let has_room = self.has_room();
             // Nothing more at hand, or no room for more: what there is leaves as it is.
             if let Some(failure) = self.send_out(is_empty || !has_room).await? {
                 return Ok(Some(failure));
             }
-            if is_empty || !self.line.has_room() {
+            if is_empty || !self.has_room() {
                 break;
             }
         }
@@ -174,6 +180,7 @@ impl<'a> Session<'a> {
         self.settle();
         self.desk.work(&mut self.line, Instant::now());
         self.tell_status();
+        self.relax();
         Ok(None)
     }
 
@@ -182,7 +189,7 @@ impl<'a> Session<'a> {
         if !matches!(self.intake, Intake::Open) {
             return Ok(true);
         }
-        while self.line.has_room() {
+        while self.has_room() {
             let received = match self.replication.next_frame()? {
                 None => return Ok(true),
                 Some(Frame::XLogData { data }) => self.line.receive(data),
@@ -195,6 +202,7 @@ impl<'a> Session<'a> {
                 }
             };
             match received {
+                Ok(()) if self.memory.watch.is_careful() => return Ok(false),
                 Ok(()) => {}
                 Err(error) if error.class() == Class::Definite => {
                     self.break_off(error);
@@ -251,7 +259,7 @@ impl<'a> Session<'a> {
         }
         let is_open = matches!(self.intake, Intake::Open);
         let may_stop = is_open || matches!(self.intake, Intake::Broken(_, None));
-        let may_read = is_open && self.line.has_room();
+        let may_read = is_open && self.has_room();
         let is_marking = matches!(self.marking, Some(Marking::Busy(_)));
         let (is_asking, released) = (self.desk.is_busy(), self.desk.released());
         // To finish comes before to begin: the wish to stop, then replies and marks, then time,
@@ -284,6 +292,9 @@ impl<'a> Session<'a> {
         if let (Some(Marking::Idle(_)), Some(settle)) = (&self.marking, self.settler.due()) {
             due = due.min(settle);
         }
+        if let Some(quiet) = self.memory.watch.due(Instant::now()) {
+            due = due.min(quiet);
+        }
         self.desk.due().map_or(due, |desk| due.min(desk))
     }
 
@@ -295,7 +306,7 @@ impl<'a> Session<'a> {
         self.next_feedback = now + self.feedback_interval;
         // The reply to our own status update is what moves a quiet slot: keepalives alone may never
         // come. Without room it would stay unread.
-        let is_reading = matches!(self.intake, Intake::Open) && self.line.has_room();
+        let is_reading = matches!(self.intake, Intake::Open) && self.has_room();
         self.tell_server(is_reading);
         match self.silence.ask(now, self.replication.heard(), is_reading) {
             Some(Change::FellSilent) => {
@@ -329,15 +340,28 @@ impl<'a> Session<'a> {
             confirmed: positions.confirmed,
             outstanding: self.line.outstanding(),
         });
-        if self.line.in_flight() == 0
-            && !self.line.has_waiting()
-            && matches!(self.intake, Intake::Open)
-            && self.line.has_room()
-        {
+        if self.is_caught_up() {
             self.status.caught_up();
         }
         let ignored = self.line.ignored();
         self.status.metrics.ignored.inc_by(ignored - std::mem::replace(&mut self.ignored, ignored));
+    }
+
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.line.in_flight() == 0
+            && !self.line.has_waiting()
+            && matches!(self.intake, Intake::Open)
+            && self.line.has_room()
+    }
+
+    /// Whether more messages may be taken in. One event after the other where one of them may end
+    /// the process.
+    fn has_room(&self) -> bool {
+        let is_alone = || {
+            let is_parking = self.line.has_leaving() || self.desk.is_busy();
+            !self.line.is_moving() && !self.line.has_waiting() && !is_parking
+        };
+        self.line.has_room() && (!self.memory.watch.is_careful() || is_alone())
     }
 
     /// Whether nothing more is to be waited for.

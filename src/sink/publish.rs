@@ -144,6 +144,46 @@ impl Sink {
         self.send(&command).await.map(drop)
     }
 
+    /// How often a line was begun on this checkpoint and got nothing done, this one included if
+    /// `is_new`; and what the last ones said before they touched it.
+    pub async fn starts(
+        &self,
+        checkpoint_key: &str,
+        is_new: bool,
+    ) -> Result<(u64, [Position; 2]), Failure> {
+        let mut count = redis::cmd("HINCRBY");
+        count.arg(checkpoint_key).arg("starts").arg(u8::from(is_new));
+        let starts = count.query_async(&mut self.connection()).await;
+        let mut read = redis::cmd("HMGET");
+        read.arg(checkpoint_key).arg("trying").arg("tried");
+        let starts = starts.map_err(|error| Failure::of(&error))?;
+        let said: [Option<String>; 2] =
+            read.query_async(&mut self.connection()).await.map_err(|e| Failure::of(&e))?;
+        let position = |text: Option<String>| text.and_then(|text| text.parse().ok());
+        Ok((starts, said.map(|text| position(text).unwrap_or(Position::START))))
+    }
+
+    /// Writes positions into fields of the checkpoint.
+    pub async fn note(
+        &self,
+        checkpoint_key: &str,
+        fields: &[(&str, Position)],
+    ) -> Result<(), Failure> {
+        let mut command = redis::cmd("HSET");
+        command.arg(checkpoint_key);
+        for (field, position) in fields {
+            command.arg(*field).arg(position.to_string());
+        }
+        self.send(&command).await.map(drop)
+    }
+
+    /// The starts so far do not count any more.
+    pub async fn clear_starts(&self, checkpoint_key: &str) -> Result<(), Failure> {
+        let mut command = redis::cmd("HDEL");
+        command.arg(checkpoint_key).arg("starts").arg("trying").arg("tried");
+        self.send(&command).await.map(drop)
+    }
+
     /// Asks for a sign of life.
     pub async fn ping(self) -> Result<(), Failure> {
         self.send(&redis::cmd("PING")).await.map(drop)

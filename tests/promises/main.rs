@@ -20,6 +20,7 @@ mod durability;
 mod envelope;
 mod failover;
 mod history;
+mod killer;
 mod lost_slot;
 mod modes;
 mod names;

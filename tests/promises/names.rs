@@ -1,7 +1,7 @@
 //! Names mean what they say, whatever is in them: publications, tables and streams.
 
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{World, count};
+use crate::harness::world::{STREAM, World, count};
 
 const PUBLICATION: &str = "Odd \"Name\", it's; --";
 
@@ -35,18 +35,21 @@ async fn a_publication_and_a_table_whose_names_need_quotes_are_set_up_and_served
 }
 
 #[tokio::test]
-async fn a_stream_name_that_is_empty_or_has_control_characters_stops_the_relay_at_its_row() {
+async fn a_stream_name_that_is_empty_or_has_control_characters_is_a_dead_letter_of_the_default() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let allow = "ALTER TABLE identity.outbox DROP CONSTRAINT outbox_topic_is_not_empty";
+    client.batch_execute(allow).await.unwrap();
+    let mut relay = world.settings.clone().with("poll_interval", "200ms").start_ready().await;
     for topic in ["", "two\nlines"] {
-        let world = World::new().await;
-        let client = world.postgres.client().await;
-        let allow = "ALTER TABLE identity.outbox DROP CONSTRAINT outbox_topic_is_not_empty";
-        client.batch_execute(allow).await.unwrap();
         let insert = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
                       VALUES ('Nowhere', gen_random_uuid(), '{}', $1)";
         client.execute(insert, &[&topic]).await.unwrap();
-        let done = world.settings.finish("run").await;
-        assert_eq!(done.code, Some(1), "{}", done.output);
-        assert!(done.output.contains("row id=1 of identity.outbox"), "{}", done.output);
-        assert!(done.output.contains("stream name"), "{}", done.output);
     }
+    let dead = "identity.outbox WHERE dead_lettered_at IS NOT NULL AND NOT published
+                AND error_message LIKE '%stream name%'";
+    wait::until_equal("dead rows", 2, PATIENCE, async || count(&client, dead).await).await;
+    let letters = world.consumer_of(&format!("{STREAM}.dlq")).len().await;
+    assert_eq!(letters.unwrap(), 2);
+    relay.drain().await;
 }
