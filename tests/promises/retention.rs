@@ -30,7 +30,8 @@ async fn until_looked(client: &Client) {
     let query = "SELECT max(query_start)::text FROM pg_stat_activity
         WHERE query LIKE '-- Where the server stands%' AND pid <> pg_backend_pid()";
     let mut seen: Vec<String> = Vec::new();
-    wait::until("four looks of the keeper", PATIENCE, async || {
+    // After a failure, such as a lock that it did not get in time, it rests for half a minute.
+    wait::until("four looks of the keeper", PATIENCE * 3, async || {
         let start: Option<String> = client.query_one(query, &[]).await.unwrap().get(0);
         if let Some(start) = start.filter(|start| !seen.contains(start)) {
             seen.push(start);
