@@ -15,9 +15,8 @@ use super::{dlq_change, dlq_list, dlq_show};
 use crate::cli::{Dlq, DlqFilter};
 use crate::config::{self, DatabaseUrl, TableName};
 use crate::error::{Error, Result};
-use crate::postgres::{Target, from_sql, quote};
+use crate::postgres::{self, Target, from_sql, quote};
 
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const FILTER: &str = include_str!("../../sql/queries/dlq_filter.sql");
 
@@ -87,8 +86,8 @@ impl<'a> Desk<'a> {
     async fn open(url: &DatabaseUrl, timeout: Duration, outbox: &'a Outbox) -> Result<Self> {
         let table = &outbox.table;
         let client = Target::new(url, timeout)?.sql().await?;
+        postgres::set_up_session(&client).await?;
         let doing = "cannot prepare the session";
-        client.batch_execute(SESSION).await.map_err(|error| from_sql(doing, error))?;
         client.batch_execute(PATIENCE).await.map_err(|error| from_sql(doing, error))?;
         let doing = format!("cannot read the columns of table {table}");
         let rows = client

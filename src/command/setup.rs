@@ -15,7 +15,6 @@ use crate::config::{Backlog, DatabaseUrl, Mode, TableName};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql, quote};
 
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const LOCK_SETUP: &str = include_str!("../../sql/queries/lock_setup.sql");
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const FIND_ROLE: &str = include_str!("../../sql/queries/find_role.sql");
@@ -70,7 +69,7 @@ impl Plan<'_> {
             "-- What `walrelay setup` runs. Not in one transaction: a slot cannot be created \
              behind writes.\n"
                 .to_owned(),
-            SESSION.to_owned(),
+            postgres::SESSION.to_owned(),
         ];
         if self.creates_table() {
             parts.push(IDENTITY.to_owned());
@@ -106,8 +105,7 @@ pub async fn run(
 ) -> Result<()> {
     let target = Target::new(url, timeout)?;
     let client = target.sql().await?;
-    let doing = "cannot prepare the session";
-    client.batch_execute(SESSION).await.map_err(|error| from_sql(doing, error))?;
+    postgres::set_up_session(&client).await?;
     let facts = match plan.mode {
         Mode::Wal => postgres::facts(&client).await?,
         Mode::Poll | Mode::Auto => postgres::facts_without_wal(&client).await?,

@@ -14,10 +14,9 @@ use super::sample::{Sample, Samples};
 use super::walk::{Ages, Walk};
 use crate::config::{AfterPublish, Settings, TableName};
 use crate::error::{Error, Result};
-use crate::postgres::{Target, from_sql, quote};
+use crate::postgres::{self, Target, from_sql, quote};
 use crate::telemetry::Status;
 
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const SAMPLE: &str = include_str!("../../sql/queries/retention_sample.sql");
 
 /// Between two rounds: a hundredth of the retention, within these. A row goes so much late at most,
@@ -95,8 +94,7 @@ impl Keeper {
     /// failover transaction ids may mean something else.
     async fn session(&self) -> Result<Infallible> {
         let client = self.target.sql().await?;
-        let doing = "cannot prepare the session";
-        client.batch_execute(SESSION).await.map_err(|error| from_sql(doing, error))?;
+        postgres::set_up_session(&client).await?;
         let (slot, status) = (self.bound.slot(), Arc::clone(&self.status));
         let mut broom = Broom { client, slot, status };
         let mut samples = Samples::new(self.retention);

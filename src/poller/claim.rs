@@ -16,9 +16,8 @@ use super::settle::{Settler, Slot};
 use crate::config::{Ordering, Settings, TableName};
 use crate::error::{Error, Result};
 use crate::outbox::Selection;
-use crate::postgres::{Target, from_sql, quote};
+use crate::postgres::{self, Target, from_sql, quote};
 
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const SYSTEM_IDENTIFIER: &str = include_str!("../../sql/queries/system_identifier.sql");
 const LOOK_FOR_DUE: &str = include_str!("../../sql/queries/look_for_due.sql");
@@ -91,8 +90,7 @@ impl Desk {
     pub async fn open(target: &Target, settings: &Settings, slot: Slot) -> Result<Self> {
         let table = &settings.outbox_table;
         let client = target.sql().await?;
-        let set_up = client.batch_execute(SESSION).await;
-        set_up.map_err(|error| from_sql("cannot set the session up", error))?;
+        postgres::set_up_session(&client).await?;
         let columns = columns(&client, table).await?;
         let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
         let selection = Selection::from_columns(table, &described)?;

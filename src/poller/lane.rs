@@ -16,10 +16,9 @@ use super::settle::{Settlement, Settler, Slot};
 use super::table::Table;
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::postgres::{Target, from_sql, is_lock_conflict};
+use crate::postgres::{self, Target, from_sql, is_lock_conflict};
 use crate::sink::LEASE;
 
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 const WRITERS: &str = include_str!("../../sql/queries/poll_writers.sql");
 const POLL_SESSION: &str = include_str!("../../sql/queries/poll_session.sql");
 
@@ -234,7 +233,7 @@ fn cannot_park() -> Error {
 
 /// Settings that a poller's session must have.
 pub async fn set_up(client: &Client) -> Result<()> {
-    let doing = "cannot set the session up";
-    client.batch_execute(SESSION).await.map_err(|error| from_sql(doing, error))?;
-    client.batch_execute(POLL_SESSION).await.map_err(|error| from_sql(doing, error))
+    postgres::set_up_session(client).await?;
+    let set_up = client.batch_execute(POLL_SESSION).await;
+    set_up.map_err(|error| from_sql("cannot set the session up", error))
 }

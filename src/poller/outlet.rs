@@ -10,6 +10,7 @@ use super::assurance::Assurance;
 use super::claim::Desk;
 use super::courier::{Courier, Terms};
 use super::kept::Kept;
+use super::trouble::Trouble;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::sink::{Delivery, Durable, Failure, Sink, Timeouts};
@@ -18,27 +19,6 @@ use crate::sink::{Delivery, Durable, Failure, Sink, Timeouts};
 const FORGET_MAX: usize = 1_000;
 /// The name of a field that is written to see whether anything can be, and taken away again.
 const PROBE: &str = "probed";
-
-/// What ends a round, or a whole connection.
-#[derive(Debug)]
-pub enum Trouble {
-    /// Redis, in what it said.
-    Redis(Failure),
-    /// PostgreSQL, or a setting that does not go with a server.
-    Other(crate::error::Error),
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Redis(failure)
-    }
-}
-
-impl From<crate::error::Error> for Trouble {
-    fn from(error: crate::error::Error) -> Self {
-        Self::Other(error)
-    }
-}
 
 /// Connections to Redis.
 pub struct Outlet {

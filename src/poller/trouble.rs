@@ -1,4 +1,5 @@
-//! What ends a poller's work: Redis or PostgreSQL, which are waited for in different ways.
+//! What ends a poller's work, or a backlog's: Redis or PostgreSQL, which are waited for in
+//! different ways.
 
 use crate::error::Error;
 use crate::sink::Failure;

@@ -15,6 +15,7 @@ mod publication;
 pub mod quote;
 mod replication;
 mod server;
+mod session;
 mod slot;
 mod snapshot;
 mod standing;
@@ -31,6 +32,7 @@ pub use publication::{
 };
 pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, facts_without_wal, missing_replication_right};
+pub use session::{SESSION, set_up as set_up_session};
 pub use slot::{
     Slot, copy as copy_slot, create as create_slot, create_sql as create_slot_sql,
     drop_idle as drop_slot, find as find_slot, free as free_slots,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_postgres::Client;
 
-use super::ferry::{Cargo, Trouble, Vessel, carry, prove};
+use super::ferry::{Cargo, Vessel, carry, prove};
 use super::forget::Forgetting;
 use super::hold::until_writable;
 use super::park::{self, Parker};
@@ -25,7 +25,7 @@ use crate::backoff::Backoff;
 use crate::config::{AfterPublish, Backlog, Ordering, Settings};
 use crate::error::{Class, Error, Result};
 use crate::outbox::Selection;
-use crate::poller::{Courier, Terms};
+use crate::poller::{Courier, Terms, Trouble};
 use crate::postgres::{self, Exported, Facts, Replication, Slot, Standing};
 use crate::sink::{Delivery, Failure, Verdict};
 use crate::telemetry::State;

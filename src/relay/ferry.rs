@@ -20,11 +20,11 @@ use super::park::{Park, Parker};
 use super::reader::{PAGE_ROWS, Reader};
 use super::settle::Marker;
 use crate::config::{AfterPublish, Ordering};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::outbox::Selection;
-use crate::poller::{Courier, Outcome};
+use crate::poller::{Courier, Outcome, Trouble};
 use crate::postgres::from_sql;
-use crate::sink::{Durable, Failure, Gate, Sink, uuid};
+use crate::sink::{Durable, Gate, Sink, uuid};
 use crate::telemetry::Status;
 
 /// Bytes of rows delivered together, about; one row may be larger.
@@ -35,24 +35,6 @@ const CHUNKS_AHEAD: usize = 1;
 const PARCELS_UNSAFE_MAX: usize = 256;
 /// Chunks that are durable and not marked.
 const PARCELS_UNMARKED_MAX: usize = 8;
-
-/// Who must mend it: a Redis that is away is waited for, everything else ends the snapshot.
-pub(super) enum Trouble {
-    Redis(Failure),
-    Other(Error),
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Redis(failure)
-    }
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
 
 type Outcomes<T = ()> = std::result::Result<T, Trouble>;
 

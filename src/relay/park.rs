@@ -13,14 +13,12 @@ use crate::config::{Retry, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Unfit;
+use crate::poller::WAITS_BEHIND;
 use crate::postgres::{from_sql, is_lock_conflict, quote};
 use crate::sink::Failure;
 
 const PARK_BACKLOG: &str = include_str!("../../sql/queries/park_backlog.sql");
 const HELD_AGGREGATES: &str = include_str!("../../sql/queries/held_aggregates.sql");
-
-/// As the line writes it.
-const WAITS_BEHIND: &str = "waits behind an earlier event of its aggregate";
 
 /// A row that is to be parked.
 pub(super) struct Park {

@@ -19,7 +19,7 @@ use crate::config::{AfterPublish, Retry, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Copied;
-use crate::postgres::{from_sql, is_lock_conflict, quote};
+use crate::postgres::{self, from_sql, is_lock_conflict, quote};
 
 const PARK_EVENTS: &str = include_str!("../../sql/queries/park_events.sql");
 const PUT_BACK: &str = include_str!("../../sql/queries/put_back.sql");
@@ -31,7 +31,6 @@ const DELETE_SETTLED: &str = include_str!("../../sql/queries/delete_settled.sql"
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const SLOT_RESTART: &str = include_str!("../../sql/queries/slot_restart.sql");
 const HAS_PARKED: &str = include_str!("../../sql/queries/has_parked.sql");
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 
 /// What parking takes, besides `published`.
 pub(super) const PARKING_COLUMNS: [&str; 6] = [
@@ -136,7 +135,7 @@ impl Parker {
     pub async fn new(client: Client, place: Place) -> Result<Self> {
         let doing = format!("cannot prepare parking in table {}", place.table);
         let failed = |error| from_sql(&doing, error);
-        client.batch_execute(SESSION).await.map_err(failed)?;
+        postgres::set_up_session(&client).await?;
         let sql = PARK_EVENTS.replace("{table}", &place.quoted());
         let park = client.prepare(&sql).await.map_err(failed)?;
         let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;

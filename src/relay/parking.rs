@@ -12,6 +12,7 @@ use super::progress::Pending;
 use super::streams::StreamId;
 use crate::lsn::Position;
 use crate::outbox::{Copied, Unfit};
+use crate::poller::WAITS_BEHIND;
 
 /// Rows parked by one statement, about: a few milliseconds of row locks.
 const JOB_ROWS: usize = 500;
@@ -37,7 +38,7 @@ impl Reason {
     pub fn text(&self) -> &str {
         match self {
             Self::Refused(text) | Self::Unfit(text) => text,
-            Self::WaitsBehind => "waits behind an earlier event of its aggregate",
+            Self::WaitsBehind => WAITS_BEHIND,
         }
     }
 

@@ -24,11 +24,9 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::outbox::Selection;
-use crate::postgres::{self, Replication, Standing, Target, from_sql};
+use crate::postgres::{self, Replication, Standing, Target};
 use crate::sink::{self, Durable, Facts, Gate, Sink, Timeouts};
 use crate::telemetry::{Endpoints, Status};
-
-const SESSION: &str = include_str!("../../sql/queries/session.sql");
 
 /// What is parked is read in so much time: a table with very many such rows, or a frozen server.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -228,11 +226,7 @@ impl Context {
     pub(super) async fn session(&self) -> Result<Client> {
         let client = self.target.sql().await?;
         // First of all: a timeout or a mode that is set for the role must not cut the rest short.
-        let set_up = async {
-            let set_up = client.batch_execute(SESSION).await;
-            set_up.map_err(|error| from_sql("cannot set the session up", error))
-        };
-        self.in_time(set_up).await?;
+        self.in_time(postgres::set_up_session(&client)).await?;
         Ok(client)
     }
 

@@ -1,0 +1,19 @@
+//! What each of our SQL sessions begins with.
+//!
+//! In: a new connection. Out: a session that inherits nothing from role or database that would cut
+//! a statement short, hide what was committed, or print a value differently. It must stay true that
+//! this comes before any other statement.
+
+use tokio_postgres::Client;
+
+use super::failure::from_sql;
+use crate::error::Result;
+
+/// The statements, for whoever prints them.
+pub const SESSION: &str = include_str!("../../sql/queries/session.sql");
+
+/// Sets up the session of a new connection.
+pub async fn set_up(client: &Client) -> Result<()> {
+    let set_up = client.batch_execute(SESSION).await;
+    set_up.map_err(|error| from_sql("cannot set the session up", error))
+}
