@@ -110,6 +110,7 @@ impl Keeper {
                 let round = Round { table: &self.table, rules: &rules, ages };
                 round.go(&mut broom, &mut walks, &mut has_warned).await?;
             }
+            broom.status.metrics.retention_rounds.inc();
             tokio::time::sleep((self.retention / 100).clamp(ROUND_MIN, ROUND_MAX)).await;
         }
     }

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub ignored: Counter,
     /// Events parked in their rows.
     pub parked: Counter,
+    /// Times the whole outbox was looked through for what `retention` lets go.
+    pub retention_rounds: Counter,
     /// Rows that were settled and older than the retention, and were deleted.
     pub expired: Counter,
     /// Partitions that held nothing else, and were dropped.
@@ -70,6 +72,7 @@ impl Metrics {
 
     pub(super) fn retention_document(&self) -> Value {
         json!({
+            "rounds": self.retention_rounds.get(),
             "rows_deleted": self.expired.get(),
             "partitions_dropped": self.partitions_dropped.get(),
         })
@@ -87,7 +90,7 @@ impl Metrics {
     }
 
     /// The names end in `_total` as they are printed.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 17] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 18] {
         [
             ("events_published", "Events written to Redis", &self.published),
             (
@@ -99,6 +102,11 @@ impl Metrics {
             ("rows_gone", "Outbox rows deleted by others before they were marked", &self.gone),
             ("rows_ignored", "Outbox rows born published or parked", &self.ignored),
             ("events_parked", "Events set aside in their outbox rows", &self.parked),
+            (
+                "retention_rounds",
+                "Times the outbox was looked through for what retention lets go",
+                &self.retention_rounds,
+            ),
             ("rows_expired", "Settled rows deleted because of retention", &self.expired),
             (
                 "partitions_dropped",

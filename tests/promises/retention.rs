@@ -25,18 +25,14 @@ async fn until_none(client: &Client, from: &str) {
     wait::until_equal(from, 0, PATIENCE, async || count(client, from).await).await;
 }
 
-/// Awaits that the keeper has looked at everything that is there now.
-async fn until_looked(client: &Client) {
-    let query = "SELECT max(query_start)::text FROM pg_stat_activity
-        WHERE query LIKE '-- Where the server stands%' AND pid <> pg_backend_pid()";
-    let mut seen: Vec<String> = Vec::new();
+/// Awaits that the keeper has looked at everything that is there now: the round that runs now may
+/// have begun before, and an age is known by what an earlier round saw.
+async fn until_looked(relay: &Relay) {
+    let rounds = async || relay.status().await["retention"]["rounds"].as_u64().unwrap();
+    let enough = rounds().await + 4;
     // After a failure, such as a lock that it did not get in time, it rests for half a minute.
-    wait::until("four looks of the keeper", PATIENCE * 3, async || {
-        let start: Option<String> = client.query_one(query, &[]).await.unwrap().get(0);
-        if let Some(start) = start.filter(|start| !seen.contains(start)) {
-            seen.push(start);
-        }
-        (seen.len() > 4).then_some(())
+    wait::until("four rounds of the keeper", PATIENCE * 3, async || {
+        (rounds().await >= enough).then_some(())
     })
     .await;
 }
@@ -93,7 +89,7 @@ async fn a_row_that_the_slot_has_not_confirmed_stays_also_where_rows_bear_no_mar
         SELECT 'Kept', gen_random_uuid(), '{}', now() - interval '1 hour'
         FROM generate_series(1, 700)";
     client.batch_execute(old).await.unwrap();
-    until_looked(&client).await;
+    until_looked(&relay).await;
     assert_eq!(count(&client, "identity.outbox").await, 703, "nothing is confirmed");
     world.redis.thaw();
     until_none(&client, "identity.outbox WHERE event_type = 'Kept'").await;
@@ -193,7 +189,7 @@ async fn a_partition_of_old_days_is_dropped_whole_once_nobody_reads_it() {
     reader.batch_execute("BEGIN; SELECT count(*) FROM identity.outbox").await.unwrap();
     let mut relay = start(&world).await;
     until_none(&client, "identity.b WHERE published").await;
-    until_looked(&client).await;
+    until_looked(&relay).await;
     assert_eq!(tables(&client).await, "a b c d rest", "somebody reads");
     assert_eq!(count(&reader, "identity.a").await, 10);
     insert_many(&client, 1, 3).await.unwrap();
@@ -232,7 +228,7 @@ async fn a_partition_of_ids_is_dropped_once_ids_have_long_passed_it() {
         tables(&client).await
     })
     .await;
-    until_looked(&client).await;
+    until_looked(&relay).await;
     assert_eq!(tables(&client).await, "b c d rest", "ids have not passed b, nor reached c and d");
     assert_eq!(count(&client, "identity.b").await, 50);
     insert_many(&client, 1, 3).await.unwrap();
