@@ -97,19 +97,21 @@ impl Position {
     /// Writes the text into `room` without allocating: 16 hex digits, `-`, 8 hex digits. Fixed
     /// width, so that strings sort as positions do.
     pub fn write(self, room: &mut [u8; Self::TEXT_BYTES]) -> &[u8] {
-        let digit = |nibble: u64| {
-            // A nibble is below 16: the fallback is never taken.
-            char::from_digit(u32::try_from(nibble & 0xF).unwrap_or(0), 16)
-                .map_or(b'0', |digit| u8::try_from(digit).unwrap_or(b'0'))
-        };
         let (lsn, rest) = room.split_at_mut(16);
-        for (place, byte) in lsn.iter_mut().rev().enumerate() {
-            *byte = digit(self.commit_lsn.0 >> (4 * place));
-        }
-        for (place, byte) in rest.iter_mut().rev().enumerate() {
-            *byte = if place == 8 { b'-' } else { digit(u64::from(self.ordinal) >> (4 * place)) };
+        write_hex(lsn, self.commit_lsn.0.to_be_bytes());
+        if let Some((dash, ordinal)) = rest.split_first_mut() {
+            *dash = b'-';
+            write_hex(ordinal, self.ordinal.to_be_bytes());
         }
         room
+    }
+}
+
+/// Two digits a byte.
+fn write_hex<const N: usize>(room: &mut [u8], bytes: [u8; N]) {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) };
+    for (pair, byte) in room.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xF)]);
     }
 }
 

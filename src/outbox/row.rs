@@ -46,6 +46,9 @@ const PUBLISHED: usize = 12;
 const NEXT_ATTEMPT_AT: usize = 13;
 const DEAD_LETTERED_AT: usize = 14;
 
+/// The place of a column that means nothing to us: in no list.
+const UNKNOWN: usize = usize::MAX;
+
 /// Without these there is no event.
 const REQUIRED: [&str; 5] = ["id", "event_id", "event_type", "aggregate_id", "payload"];
 
@@ -57,8 +60,8 @@ const INTEGER_TYPES: [u32; 3] = [21, 23, 20];
 /// Which column of a relation is which field; made once per Relation message.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// By column number: the index of its field, `None` for a column that means nothing to us.
-    columns: Vec<Option<usize>>,
+    /// By column number: the place of its field, [`UNKNOWN`] for a column that means nothing to us.
+    columns: Vec<usize>,
     /// By column number.
     names: Arc<[String]>,
     payload_is_json: bool,
@@ -100,10 +103,9 @@ impl Plan {
             return Err(Error::definite(format!("column id of table {table} is not an integer"))
                 .hint("rows are marked by an id of type smallint, integer or bigint"));
         }
-        let fields =
-            columns.clone().map(|(name, _)| COLUMNS.iter().position(|known| *known == name));
+        let place = |name| COLUMNS.iter().position(|known| *known == name).unwrap_or(UNKNOWN);
         Ok(Self {
-            columns: fields.collect(),
+            columns: columns.clone().map(|(name, _)| place(name)).collect(),
             names: columns.clone().map(|(name, _)| name.to_owned()).collect(),
             payload_is_json: JSON_TYPES.contains(&type_of("payload")),
         })
@@ -127,13 +129,15 @@ impl Plan {
     /// Reads one tuple by this plan.
     pub fn read<'a>(&self, tuple: &Tuple<'a>) -> std::result::Result<Row<'a>, Unfit> {
         let mut values = [None; COLUMNS.len()];
-        for (column, field) in tuple.columns().zip(&self.columns) {
-            let Some(value) = field.and_then(|index| values.get_mut(index)) else { continue };
-            *value = match column {
+        for (column, place) in tuple.columns().zip(&self.columns) {
+            // Most columns of most rows are NULL, and so are the values before they are read.
+            let bytes = match column {
+                Column::Null => continue,
                 Column::Text(bytes) => Some(bytes),
-                Column::Null => None,
-                Column::Binary(_) | Column::UnchangedToast => return Err(Unfit::NotText),
+                Column::Binary(_) | Column::UnchangedToast => None,
             };
+            let Some(value) = values.get_mut(*place) else { continue };
+            *value = Some(bytes.ok_or(Unfit::NotText)?);
         }
         Ok(Row { values, payload_is_json: self.payload_is_json })
     }

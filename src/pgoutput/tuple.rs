@@ -43,11 +43,14 @@ impl<'a> Tuple<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let columns = reader.count16("column count")?;
         let start = reader.rest();
+        let mut rest = start;
         for _ in 0..columns {
-            column(reader)?;
+            match next(rest) {
+                Some((_, behind)) => rest = behind,
+                None => return Err(fault(reader, columns)),
+            }
         }
-        let length = start.len() - reader.rest().len();
-        let bytes = start.get(..length).unwrap_or_default();
+        let bytes = reader.bytes(start.len() - rest.len(), "columns")?;
         Ok(Self { columns, bytes })
     }
 
@@ -66,7 +69,7 @@ impl<'a> Tuple<'a> {
     /// The values, first to last.
     #[must_use]
     pub fn columns(&self) -> Columns<'a> {
-        Columns { reader: Reader::new("tuple", self.bytes), left: self.columns }
+        Columns { rest: self.bytes }
     }
 }
 
@@ -76,37 +79,53 @@ impl fmt::Debug for Tuple<'_> {
     }
 }
 
-/// Walks a tuple.
+/// Walks a tuple. It was checked: its bytes end with its last value.
 #[derive(Clone)]
 pub struct Columns<'a> {
-    reader: Reader<'a>,
-    left: u16,
+    rest: &'a [u8],
 }
 
 impl<'a> Iterator for Columns<'a> {
     type Item = Column<'a>;
 
     fn next(&mut self) -> Option<Column<'a>> {
-        self.left = self.left.checked_sub(1)?;
-        // It was read without an error before.
-        column(&mut self.reader).ok()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (usize::from(self.left), Some(usize::from(self.left)))
+        let (column, rest) = next(self.rest)?;
+        self.rest = rest;
+        Some(column)
     }
 }
 
-fn column<'a>(reader: &mut Reader<'a>) -> Result<Column<'a>, DecodeError> {
-    let kind = reader.u8("column kind")?;
-    match kind {
-        b'n' => Ok(Column::Null),
-        b'u' => Ok(Column::UnchangedToast),
+/// The value that these bytes begin with, and the bytes behind it; none where there is none. Each
+/// value of each row is read here: what is wrong is found out by [`fault`].
+#[inline]
+fn next(bytes: &[u8]) -> Option<(Column<'_>, &[u8])> {
+    match bytes {
+        [b'n', rest @ ..] => Some((Column::Null, rest)),
+        [kind @ (b't' | b'b'), a, b, c, d, rest @ ..] => {
+            let length = usize::try_from(i32::from_be_bytes([*a, *b, *c, *d])).ok()?;
+            let (value, rest) = rest.split_at_checked(length)?;
+            let column = if *kind == b't' { Column::Text(value) } else { Column::Binary(value) };
+            Some((column, rest))
+        }
+        [b'u', rest @ ..] => Some((Column::UnchangedToast, rest)),
+        _ => None,
+    }
+}
+
+/// What is wrong with the values that `reader` is at, one of which is not whole.
+fn fault(reader: &mut Reader<'_>, columns: u16) -> DecodeError {
+    let failed = (0..columns).find_map(|_| step(reader).err());
+    failed.unwrap_or_else(|| reader.fault("column value", Fault::Truncated))
+}
+
+fn step(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    match reader.u8("column kind")? {
+        b'n' | b'u' => {}
         b't' | b'b' => {
             let length = reader.count32("column length")?;
-            let value = reader.bytes(length, "column value")?;
-            Ok(if kind == b't' { Column::Text(value) } else { Column::Binary(value) })
+            reader.bytes(length, "column value")?;
         }
-        other => Err(reader.fault("column kind", Fault::Unknown(other))),
+        other => return Err(reader.fault("column kind", Fault::Unknown(other))),
     }
+    Ok(())
 }

@@ -15,7 +15,8 @@ use crate::config::{EntryFormat, Ordering, Settings};
 use crate::lsn::Position;
 use crate::outbox::{Defaults, Envelope, Row, Selection, Unfit};
 use crate::sink::{
-    Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Verdict, Written, begun_key, delivered_key,
+    Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Varying, Verdict, Written, begun_key,
+    delivered_key,
 };
 
 /// From the Unix epoch to PostgreSQL's, in seconds.
@@ -95,6 +96,8 @@ pub struct Courier {
     terms: Terms,
     selection: Selection,
     writer: EntryWriter,
+    /// The fields whose values events do not share, as far as they have shown.
+    varying: Varying,
 }
 
 /// One delivery: its rows, and what is known of them so far.
@@ -131,7 +134,7 @@ impl Courier {
     #[must_use]
     pub fn new(delivery: Delivery, terms: Terms, selection: Selection) -> Self {
         let writer = EntryWriter::new(terms.format, terms.origin.clone());
-        Self { delivery, terms, selection, writer }
+        Self { delivery, terms, selection, writer, varying: Varying::default() }
     }
 
     /// Where the rows go, and on which terms.
@@ -249,6 +252,7 @@ impl Courier {
         let key = self.terms.delivered_key(&load.stream);
         let hint = Hint {
             format: self.terms.format,
+            varying: self.varying,
             events: self.terms.batch_events.min(load.places.len()),
             bytes: 0,
         };
@@ -278,7 +282,12 @@ impl Courier {
                 batch.get_or_insert_with(|| Batch::new(self.delivery.sha(), keys, &envelope, hint));
             let is_full = filling.events() >= self.terms.batch_events
                 || filling.bytes() >= self.terms.batch_bytes;
-            if is_full || !filling.fits(&envelope) {
+            if is_full {
+                break;
+            }
+            if let Err(varying) = filling.fits(&envelope) {
+                // What varied once will vary again.
+                self.varying = self.varying.and(varying);
                 break;
             }
             filling.push(&envelope, Position::START, &mut self.writer);

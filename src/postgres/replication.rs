@@ -16,7 +16,7 @@ use super::endpoint::silent;
 use super::failure::{ServerError, from_io};
 use super::oversized::{self, Oversized};
 use super::quote;
-use super::wire::{Raw, Rows, Wire};
+use super::wire::{AtHand, Raw, Rows, Wire};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
@@ -149,19 +149,22 @@ impl Replication {
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>> {
         let limit = self.message_bytes_max;
         loop {
-            match oversized::look(&mut self.wire, limit).map_err(broken)? {
-                Oversized::No => {}
-                Oversized::Unknown => return Ok(None),
-                Oversized::Skipped => continue,
+            match self.wire.at_hand(limit).map_err(broken)? {
+                AtHand::Whole(backend::COPY_DATA_TAG) => break,
+                AtHand::Part => return Ok(None),
+                AtHand::Oversized => {
+                    match oversized::look(&mut self.wire, limit).map_err(broken)? {
+                        Oversized::No => {}
+                        Oversized::Unknown => return Ok(None),
+                        Oversized::Skipped => continue,
+                    }
+                }
+                AtHand::Whole(_) => {}
             }
-            // Looked at twice because a borrow that is returned cannot be given up in a loop.
-            match self.wire.next(limit).map_err(|error| oversized(error, limit))? {
-                None => return Ok(None),
-                Some(raw) if raw.tag == backend::COPY_DATA_TAG => break,
-                Some(raw) => other_message(&raw)?,
+            if let Some(raw) = self.wire.next(limit).map_err(|error| oversized(error, limit))? {
+                other_message(&raw)?;
             }
         }
-        self.wire.unread();
         match self.wire.next(limit).map_err(broken)? {
             Some(raw) => frame(raw.body).map(Some),
             None => Ok(None),

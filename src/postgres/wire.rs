@@ -43,6 +43,16 @@ pub(super) struct Raw<'a> {
     pub body: &'a [u8],
 }
 
+/// What stands at the front of the inbox.
+pub(super) enum AtHand {
+    /// Not a whole message.
+    Part,
+    /// A message with this tag.
+    Whole(u8),
+    /// A message over the limit, or its beginning.
+    Oversized,
+}
+
 /// The rows of an answer, as text; `None` is NULL.
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
@@ -51,7 +61,9 @@ pub(super) struct Wire {
     socket: Box<dyn Duplex>,
     inbox: BytesMut,
     outbox: BytesMut,
-    /// Bytes of `inbox` that the message handed out last still occupies.
+    /// Where in `inbox` the message handed out last begins, or the next one.
+    at: usize,
+    /// Bytes that the message handed out last still occupies there.
     consumed: usize,
     /// Bytes of a message that nobody wants and that are still to come.
     skip: usize,
@@ -69,6 +81,7 @@ impl Wire {
             socket,
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
+            at: 0,
             consumed: 0,
             skip: 0,
             heard: Instant::now(),
@@ -79,8 +92,7 @@ impl Wire {
 
     /// Appends what the server sent to the inbox. Cancel-safe. The end of the stream is an error.
     pub async fn fill(&mut self) -> io::Result<()> {
-        self.release();
-        self.inbox.reserve(READ_BYTES);
+        self.make_room();
         let bytes = self.socket.read_buf(&mut self.inbox).await?;
         self.arrived(bytes)
     }
@@ -107,20 +119,31 @@ impl Wire {
             ));
         }
         let total = HEADER_BYTES + body;
-        if self.inbox.len() < total {
-            self.inbox.reserve(total - self.inbox.len());
+        let arrived = self.arrived_bytes();
+        if arrived < total {
+            self.inbox.reserve(total - arrived);
             return Ok(None);
         }
         self.consumed = total;
-        let body = self.inbox.get(HEADER_BYTES..total);
+        let body = self.rest().get(HEADER_BYTES..total);
         Ok(body.map(|body| Raw { tag, body }))
+    }
+
+    /// What the next message is, as far as it has arrived.
+    pub fn at_hand(&mut self, bytes_max: usize) -> io::Result<AtHand> {
+        self.release();
+        Ok(match self.header()? {
+            Some((_, body)) if body > bytes_max => AtHand::Oversized,
+            Some((tag, body)) if self.arrived_bytes() >= HEADER_BYTES + body => AtHand::Whole(tag),
+            Some(_) | None => AtHand::Part,
+        })
     }
 
     /// The message at hand, if it is over `bytes_max`: as much of it as has arrived.
     pub fn oversized(&mut self, bytes_max: usize) -> io::Result<Option<Raw<'_>>> {
         self.release();
         let Some((tag, body)) = self.header()? else { return Ok(None) };
-        let arrived = self.inbox.get(HEADER_BYTES..).filter(|_| body > bytes_max);
+        let arrived = self.rest().get(HEADER_BYTES..).filter(|_| body > bytes_max);
         Ok(arrived.map(|body| Raw { tag, body }))
     }
 
@@ -138,7 +161,7 @@ impl Wire {
         if self.skip > 0 {
             return Ok(None);
         }
-        let Some(header) = backend::Header::parse(&self.inbox)? else { return Ok(None) };
+        let Some(header) = backend::Header::parse(self.rest())? else { return Ok(None) };
         // `Header::parse` refuses lengths under four, so this cannot fail or underflow.
         let body = usize::try_from(header.len()).unwrap_or(0).saturating_sub(4);
         Ok(Some((header.tag(), body)))
@@ -154,18 +177,41 @@ impl Wire {
         self.consumed = 0;
     }
 
+    /// What has arrived and was not handed out.
+    fn rest(&self) -> &[u8] {
+        self.inbox.get(self.at..).unwrap_or_default()
+    }
+
+    fn arrived_bytes(&self) -> usize {
+        self.inbox.len().saturating_sub(self.at)
+    }
+
+    /// The message handed out last is done with. Bytes are given back only when all are: to move
+    /// the front of the buffer for each message costs more than to read it.
     fn release(&mut self) {
-        if self.consumed > 0 {
-            self.inbox.advance(self.consumed);
-            self.consumed = 0;
-        }
-        let unwanted = self.skip.min(self.inbox.len());
-        self.inbox.advance(unwanted);
+        self.at += std::mem::take(&mut self.consumed);
+        let unwanted = self.skip.min(self.arrived_bytes());
+        self.at += unwanted;
         self.skip -= unwanted;
-        // One large event must not pin its size in memory for good.
-        if self.inbox.is_empty() && self.inbox.capacity() > 8 * READ_BYTES {
-            self.inbox = BytesMut::new();
+        if self.at > 0 && self.arrived_bytes() == 0 {
+            self.at = 0;
+            self.inbox.clear();
+            // One large event must not pin its size in memory for good.
+            if self.inbox.capacity() > 8 * READ_BYTES {
+                self.inbox = BytesMut::new();
+            }
         }
+    }
+
+    /// The inbox begins with what was not handed out.
+    fn give_back(&mut self) {
+        self.release();
+        self.inbox.advance(std::mem::take(&mut self.at));
+    }
+
+    fn make_room(&mut self) {
+        self.give_back();
+        self.inbox.reserve(READ_BYTES);
     }
 
     /// The outgoing buffer: whatever is put here leaves with [`Wire::flush`].
@@ -187,13 +233,12 @@ impl Wire {
     /// something came. With `may_read` false it only writes, and never completes unless the link
     /// breaks. Cancel-safe: poll it in a `select!` and drop it at will.
     pub async fn pump(&mut self, may_read: bool) -> io::Result<()> {
-        self.release();
         poll_fn(|cx| {
             self.poll_write(cx)?;
             if !may_read {
                 return Poll::Pending;
             }
-            self.inbox.reserve(READ_BYTES);
+            self.make_room();
             let bytes = ready!(pin!(self.socket.read_buf(&mut self.inbox)).poll(cx))?;
             Poll::Ready(self.arrived(bytes))
         })
@@ -219,7 +264,7 @@ impl Wire {
     pub async fn message(&mut self) -> io::Result<Message> {
         loop {
             if self.peek(TALK_BYTES_MAX)? {
-                self.release();
+                self.give_back();
                 let message = Message::parse(&mut self.inbox)?;
                 return message.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
             }

@@ -34,7 +34,7 @@ pub enum Action {
     /// Publish a batch and tell the outcome with `Line::published`.
     Publish {
         /// What to remember of it.
-        flight: Flight,
+        flight: Box<Flight>,
         /// The call.
         batch: Sealed,
     },

@@ -315,7 +315,7 @@ impl Line {
         self.in_flight += 1;
         self.in_flight_bytes += flight.bytes;
         let batch = filling.batch.seal(ready.epoch, ready.follows, self.limits.maxlen);
-        Some(Action::Publish { flight, batch })
+        Some(Action::Publish { flight: Box::new(flight), batch })
     }
 
     /// Whether more messages may be taken in.

@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
                 }
                 Action::Publish { flight, batch } => Box::pin(async move {
                     let (answer, returned) = sink.publish(batch).await;
-                    Landed::Published(Box::new(flight), answer, returned)
+                    Landed::Published(flight, answer, returned)
                 }),
             };
             match poll!(&mut call) {

@@ -15,7 +15,7 @@ use super::progress::Pending;
 use super::refusal::Standing;
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Envelope;
-use crate::sink::{Batch, Hint, checkpoint_key};
+use crate::sink::{Batch, Hint, Varying, checkpoint_key};
 
 /// Streams remembered. One costs some 300 bytes; past this, idle ones are forgotten.
 const STREAMS_MAX: usize = 4_096;
@@ -57,6 +57,8 @@ pub(super) struct Stream {
     pub caution: Option<usize>,
     /// Events of it that are being parked: nothing behind them may be written before they are.
     pub barred: BTreeSet<Position>,
+    /// The fields whose values its events do not share, as far as they have shown.
+    varying: Varying,
     /// Size of the batch before: what the next may come to.
     events_hint: usize,
     bytes_hint: usize,
@@ -72,13 +74,24 @@ impl Stream {
     }
 
     fn filling(&mut self, envelope: &Envelope<'_>, limits: &Limits) -> Option<&mut Filling> {
-        let fits = self
-            .queue
-            .back()
-            .is_some_and(|last| !is_full(last, limits) && last.batch.fits(envelope));
-        if !fits {
-            let hint =
-                Hint { format: limits.format, events: self.events_hint, bytes: self.bytes_hint };
+        let has_room = match self.queue.back() {
+            Some(last) if !is_full(last, limits) => match last.batch.fits(envelope) {
+                Ok(()) => true,
+                // What varied once will vary again.
+                Err(varying) => {
+                    self.varying = self.varying.and(varying);
+                    false
+                }
+            },
+            Some(_) | None => false,
+        };
+        if !has_room {
+            let hint = Hint {
+                format: limits.format,
+                varying: self.varying,
+                events: self.events_hint,
+                bytes: self.bytes_hint,
+            };
             let keys = (self.name.as_str(), self.checkpoint_key.as_str());
             self.queue.push_back(Filling {
                 batch: Batch::new(&limits.publish_sha, keys, envelope, hint),
@@ -151,6 +164,7 @@ impl Streams {
             is_judged: false,
             caution: None,
             barred: BTreeSet::new(),
+            varying: Varying::default(),
             events_hint: 1,
             bytes_hint: 0,
         };

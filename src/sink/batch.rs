@@ -1,5 +1,5 @@
-//! A batch: envelopes of one stream on their way into one script call. The only file that knows
-//! field names (with `entry.lua`, which adds them to the values; dead letters have their own).
+//! A batch: envelopes of one stream on their way into one script call. Which values travel is in
+//! `layout`; `entry.lua` adds the field names.
 //!
 //! In: envelopes in the order of their positions. Out: a command whose arguments were written once
 //! and are never copied by us again. What the script needs of the batch itself (epoch, chain) comes
@@ -9,21 +9,18 @@ use redis::{Arg, Cmd};
 
 use super::entry::EntryWriter;
 use super::failure::Failure;
+use super::layout::{Layout, Shared, Varying};
 use super::publish::Written;
 use crate::config::EntryFormat;
 use crate::lsn::Position;
 use crate::outbox::Envelope;
 
-/// Values of an event besides its position: the nine fields that every entry has.
-const PLAIN_VALUES: usize = 9;
-/// With correlation_id and traceparent.
-const TRACED_VALUES: usize = 11;
 /// RESP's own bytes around one argument, roughly.
 const ARGUMENT_OVERHEAD: usize = 8;
 /// Arguments before the events: EVALSHA, hash, key count, two keys.
 const HEAD_ARGUMENTS: usize = 5;
-/// Those and the five of the batch.
-const FRAME_ARGUMENTS: usize = HEAD_ARGUMENTS + 5;
+/// Those, the six of the batch and what its events share.
+const FRAME_ARGUMENTS: usize = HEAD_ARGUMENTS + 6 + Shared::VALUES;
 
 /// Bytes around the events.
 const FRAME_BYTES: usize = 512;
@@ -33,6 +30,8 @@ const FRAME_BYTES: usize = 512;
 pub struct Hint {
     /// How its entries are written.
     pub format: EntryFormat,
+    /// The fields whose values its events do not share, as far as is known.
+    pub varying: Varying,
     /// Events, more or less.
     pub events: usize,
     /// Bytes of their values, more or less.
@@ -41,24 +40,30 @@ pub struct Hint {
 
 /// A batch as it goes to Redis.
 #[derive(Debug)]
-pub struct Sealed(pub(super) Cmd, Layout, usize);
+pub struct Sealed {
+    pub(super) command: Cmd,
+    layout: Layout,
+    shared: Shared,
+    positions: Vec<Position>,
+}
 
 impl Sealed {
     /// The call's arguments, from the name of the command on.
     #[cfg(test)]
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &[u8]> {
-        arguments(&self.0)
+        arguments(&self.command)
     }
 
     /// The batch as it was before it was ended, where by this answer some of it is to be sent
     /// again: an event in it or before it was refused.
     #[must_use]
-    pub fn returned(&self, answer: &Result<Written, Failure>) -> Option<Batch> {
+    pub fn returned(self, answer: &Result<Written, Failure>) -> Option<Batch> {
         let is_to_return = match answer {
             Ok(written) => written.refusal.as_ref().is_some_and(Failure::is_rejection),
             Err(failure) => failure.is_gap() || failure.refuses_stream(),
         };
-        is_to_return.then(|| copy(&self.0, self.1, self.2, |_| true))
+        is_to_return
+            .then(|| copy(&self.command, self.layout, self.shared, &self.positions, |_| true))
     }
 }
 
@@ -72,72 +77,28 @@ fn arguments(command: &Cmd) -> impl Iterator<Item = &[u8]> {
 fn copy(
     from: &Cmd,
     layout: Layout,
-    events: usize,
+    shared: Shared,
+    positions: &[Position],
     mut is_kept: impl FnMut(usize) -> bool,
 ) -> Batch {
-    let mut batch =
-        Batch { command: Cmd::new(), layout, events: 0, bytes: 0, last_position: Position::START };
-    let (mut last, mut keeps) = (None, false);
-    for (place, argument) in arguments(from).enumerate() {
-        let Some(inside) = place.checked_sub(HEAD_ARGUMENTS) else {
-            batch.command.arg(argument);
-            continue;
-        };
-        let (event, value) = (inside / layout.stride(), inside % layout.stride());
-        if event >= events {
-            break;
-        }
-        if value == 0 {
-            keeps = is_kept(event);
-            if keeps {
-                last = Some(argument);
-                batch.events += 1;
+    let command = Cmd::new();
+    let mut batch = Batch { command, layout, shared, positions: Vec::new(), bytes: 0 };
+    let mut arguments = arguments(from);
+    for argument in arguments.by_ref().take(HEAD_ARGUMENTS) {
+        batch.command.arg(argument);
+    }
+    for (place, position) in positions.iter().enumerate() {
+        let is_kept = is_kept(place);
+        for value in arguments.by_ref().take(layout.stride()) {
+            if is_kept {
+                batch.put(value);
             }
         }
-        if keeps {
-            batch.command.arg(argument);
-            batch.bytes += argument.len() + ARGUMENT_OVERHEAD;
+        if is_kept {
+            batch.end_event(*position);
         }
     }
-    batch.last_position = last.and_then(position).unwrap_or_default();
     batch
-}
-
-/// We wrote it: it is one.
-fn position(text: &[u8]) -> Option<Position> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// How the entries of a batch are written; all of them alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    /// Nine fields.
-    Plain,
-    /// Nine fields and up to two more.
-    Traced,
-    /// One field, `data`.
-    Data,
-}
-
-impl Layout {
-    /// As `publish.lua` calls it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "fields",
-            Self::Traced => "traced",
-            Self::Data => "data",
-        }
-    }
-
-    /// Arguments of one event: its position and its values.
-    fn stride(self) -> usize {
-        1 + match self {
-            Self::Plain => PLAIN_VALUES,
-            Self::Traced => TRACED_VALUES,
-            // The envelope, and the event's id for the checkpoint.
-            Self::Data => 2,
-        }
-    }
 }
 
 /// Events of one stream, encoded as arguments of the publish script.
@@ -145,9 +106,9 @@ impl Layout {
 pub struct Batch {
     command: Cmd,
     layout: Layout,
-    events: usize,
+    shared: Shared,
+    positions: Vec<Position>,
     bytes: usize,
-    last_position: Position,
 }
 
 impl Batch {
@@ -155,102 +116,103 @@ impl Batch {
     /// `hint` is what it may come to hold, by the size of the one before it.
     #[must_use]
     pub fn new(sha: &str, keys: (&str, &str), first: &Envelope<'_>, hint: Hint) -> Self {
-        let layout = match hint.format {
-            EntryFormat::Json | EntryFormat::Cloudevents => Layout::Data,
-            EntryFormat::Fields if first.correlation_id.or(first.traceparent).is_some() => {
-                Layout::Traced
-            }
-            EntryFormat::Fields => Layout::Plain,
-        };
+        let layout = Layout::new(hint.format, first, hint.varying);
         let arguments = FRAME_ARGUMENTS + hint.events * layout.stride();
         let mut command = Cmd::with_capacity(arguments, hint.bytes + FRAME_BYTES);
         command.arg("EVALSHA").arg(sha).arg("2").arg(keys.0).arg(keys.1);
-        Self { command, layout, events: 0, bytes: 0, last_position: Position::START }
+        let positions = Vec::with_capacity(hint.events);
+        Self { command, layout, shared: Shared::new(first), positions, bytes: 0 }
     }
 
-    /// Whether `envelope` can be written in this batch's layout.
-    #[must_use]
-    pub fn fits(&self, envelope: &Envelope<'_>) -> bool {
-        self.layout != Layout::Plain || envelope.correlation_id.or(envelope.traceparent).is_none()
+    /// Whether `envelope` can be written in this batch's layout; if not, which fields would have to
+    /// vary in one that can hold both.
+    pub fn fits(&self, envelope: &Envelope<'_>) -> Result<(), Varying> {
+        let Layout::Fields(varying) = self.layout else { return Ok(()) };
+        let wanted = varying.and(self.shared.unlike(envelope));
+        if wanted == varying { Ok(()) } else { Err(wanted) }
     }
 
-    /// Adds an event behind those that are there.
+    /// Adds an event that fits behind those that are there.
     pub fn push(&mut self, envelope: &Envelope<'_>, position: Position, writer: &mut EntryWriter) {
-        let mut text = [0; Position::TEXT_BYTES];
-        self.command.arg(position.write(&mut text));
         if self.layout == Layout::Data {
-            self.command.arg(writer.data(envelope)).arg(envelope.event_id);
+            self.put(writer.data(envelope));
+            self.put(envelope.event_id);
         } else {
-            self.push_fields(envelope);
+            self.layout.values(envelope, |value| self.put(value));
         }
-        self.bytes += envelope.bytes() + self.layout.stride() * ARGUMENT_OVERHEAD;
-        self.events += 1;
-        self.last_position = position;
+        self.end_event(position);
     }
 
-    fn push_fields(&mut self, envelope: &Envelope<'_>) {
-        self.command
-            .arg(envelope.event_id)
-            .arg(envelope.event_type)
-            .arg(envelope.stream)
-            .arg(envelope.schema_version)
-            .arg(envelope.occurred_at.as_bytes())
-            .arg(&*envelope.tenant_id)
-            .arg(envelope.aggregate_id)
-            .arg(envelope.aggregate_type)
-            .arg(envelope.payload);
-        if self.layout == Layout::Traced {
-            self.command
-                .arg(envelope.correlation_id.unwrap_or_default())
-                .arg(envelope.traceparent.unwrap_or_default());
-        }
+    fn put(&mut self, value: &[u8]) {
+        self.command.arg(value);
+        self.bytes += value.len() + ARGUMENT_OVERHEAD;
+    }
+
+    fn end_event(&mut self, position: Position) {
+        self.positions.push(position);
+        self.bytes += Position::TEXT_BYTES;
     }
 
     /// Ends the batch: the call as it goes to Redis.
     #[must_use]
     pub fn seal(mut self, epoch: u64, follows: Position, maxlen: u64) -> Sealed {
+        self.put_shared();
+        let mut positions = Vec::with_capacity(self.positions.len() * Position::TEXT_BYTES);
         let mut text = [0; Position::TEXT_BYTES];
-        self.command
-            .arg(self.layout.name())
-            .arg(self.layout.stride())
-            .arg(epoch)
-            .arg(follows.write(&mut text))
-            .arg(maxlen);
-        Sealed(self.command, self.layout, self.events)
+        for position in &self.positions {
+            positions.extend_from_slice(position.write(&mut text));
+        }
+        self.command.arg(positions);
+        self.put_layout();
+        self.command.arg(epoch).arg(follows.write(&mut text)).arg(maxlen);
+        self.sealed()
     }
 
     /// Ends a batch of what a poller has claimed, to be written before `deadline`: milliseconds of
     /// the server's clock.
     #[must_use]
     pub fn seal_claimed(mut self, deadline: u64, maxlen: u64) -> Sealed {
-        self.command.arg(self.layout.name()).arg(self.layout.stride()).arg(deadline).arg(maxlen);
-        Sealed(self.command, self.layout, self.events)
+        self.put_shared();
+        self.put_layout();
+        self.command.arg(deadline).arg(maxlen);
+        self.sealed()
+    }
+
+    fn put_shared(&mut self) {
+        if self.layout != Layout::Data {
+            for value in self.shared.values() {
+                self.command.arg(value);
+            }
+        }
+    }
+
+    fn put_layout(&mut self) {
+        self.command.arg(self.layout.name(&mut [0; 16])).arg(self.layout.stride());
+    }
+
+    fn sealed(self) -> Sealed {
+        let Self { command, layout, shared, positions, .. } = self;
+        Sealed { command, layout, shared, positions }
     }
 
     /// The same without the events that `is_kept` says no to, by their places. A copy.
     #[must_use]
     pub fn filtered(&self, is_kept: impl FnMut(usize) -> bool) -> Self {
-        copy(&self.command, self.layout, self.events, is_kept)
+        copy(&self.command, self.layout, self.shared.clone(), &self.positions, is_kept)
     }
 
     /// Position and id of each event, in order.
     pub fn identities(&self) -> impl Iterator<Item = (Position, &[u8])> {
-        let id_at = if self.layout == Layout::Data { 2 } else { 1 };
-        let (stride, mut at) = (self.layout.stride(), Position::START);
-        arguments(&self.command).skip(HEAD_ARGUMENTS).enumerate().filter_map(
-            move |(place, argument)| {
-                if place % stride == 0 {
-                    at = position(argument).unwrap_or_default();
-                }
-                (place % stride == id_at).then_some((at, argument))
-            },
-        )
+        let ids = arguments(&self.command)
+            .skip(HEAD_ARGUMENTS + self.layout.id_at())
+            .step_by(self.layout.stride());
+        self.positions.iter().copied().zip(ids)
     }
 
     /// Events in it.
     #[must_use]
     pub fn events(&self) -> usize {
-        self.events
+        self.positions.len()
     }
 
     /// Bytes in it, roughly as they will travel.
@@ -262,7 +224,7 @@ impl Batch {
     /// The position of its last event: what the next batch of the stream follows.
     #[must_use]
     pub fn last_position(&self) -> Position {
-        self.last_position
+        self.positions.last().copied().unwrap_or_default()
     }
 }
 
@@ -297,7 +259,7 @@ mod tests {
         for format in [EntryFormat::Fields, EntryFormat::Json] {
             let mut writer = EntryWriter::new(format, String::new());
             let ids: [&[u8]; 4] = [b"e1", b"e2", b"e3", b"e4"];
-            let hint = Hint { format, events: 1, bytes: 0 };
+            let hint = Hint { format, varying: Varying::default(), events: 1, bytes: 0 };
             let fill = |numbers: &[u32], writer: &mut EntryWriter| {
                 let mut batch = Batch::new("sha", ("s", "c"), &envelope(ids[0]), hint);
                 for number in numbers {

@@ -2,16 +2,16 @@
 -- remember. Stands behind entry.lua.
 --
 -- KEYS  stream, delivered (a hash: ids of events that are in the stream and may not be settled)
--- ARGV  the events, as in publish.lua (their positions mean nothing here);
---       then four of the batch: format, stride, deadline in milliseconds, maxlen (0: none)
+-- ARGV  the events and what they share, as in entry.lua;
+--       then four of the batch: layout, stride, deadline in milliseconds, maxlen (0: none)
 -- Reply {entries added, events that were there already}, and where one was refused
 --       {.., .., error text}: then it and all behind it are not in the stream.
 -- Error LATE: the deadline has passed by the clock of this server; nothing was written. What a
 --       poller claimed it may write for so long only: then the claim may be another's.
 local stream, delivered = KEYS[1], KEYS[2]
 local argv, last = ARGV, #ARGV
-local format, stride, deadline = argv[last - 3], tonumber(argv[last - 2]), tonumber(argv[last - 1])
-local events_end = last - 4
+local layout, stride, deadline = argv[last - 3], tonumber(argv[last - 2]), tonumber(argv[last - 1])
+local shared = last - 3 - shared_values(layout)
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -19,11 +19,11 @@ if now > deadline then
   return redis.error_reply('LATE the claim ended ' .. (now - deadline) .. ' ms ago')
 end
 
-local id_at, ids = id_place(format), {}
-for i = 1, events_end, stride do ids[#ids + 1] = argv[i + id_at] end
+local id_at, ids = id_place(layout), {}
+for i = 1, shared - 1, stride do ids[#ids + 1] = argv[i + id_at] end
 local known = redis.call('HMGET', delivered, unpack(ids))
 
-local add = adder(stream, argv, format)
+local add = adder(stream, argv, layout, shared)
 local added, present, refusal, new = 0, 0, nil, {}
 for n = 1, #ids do
   if known[n] then

@@ -80,7 +80,7 @@ impl Delivery {
 
     /// Publishes a batch of claimed events that was ended by [`super::Batch::seal_claimed`].
     pub async fn deliver(&self, batch: &Sealed) -> Result<Written, Failure> {
-        Written::read(self.sink.send(&batch.0).await?)
+        Written::read(self.sink.send(&batch.command).await?)
     }
 
     /// Writes a dead letter; false when this death is in the stream already.

@@ -1,31 +1,53 @@
--- How an event becomes an entry: stands before publish.lua and deliver.lua. An event is `stride`
--- values: its position, then its field values. Only values travel; the field names live here.
+-- How an event becomes an entry: stands before publish.lua and deliver.lua. Only values travel; the
+-- field names live here, and the topic is the stream's own name. An event is `stride` values. In
+-- layout `data`: the entry's one value, then the event's id. In layout `fields` and letters:
+-- event_id, occurred_at, aggregate_id, payload, then a value for each letter: E event_type,
+-- V schema_version, T tenant_id, A aggregate_type, C correlation_id and traceparent. What has no
+-- letter all events of the batch share: those four values stand once, in that order, behind the
+-- events; without C no event has a trace.
 
--- Where an event's id stands, behind its position.
-local function id_place(format) return format == 'data' and 2 or 1 end
+-- How many values the events share.
+local function shared_values(layout) return layout == 'data' and 0 or 4 end
 
--- Returns a function that adds the event whose position is at argv[i], and hands back the reply or
--- the error.
-local function adder(stream, argv, format)
+-- Where an event's id stands, behind its first value.
+local function id_place(layout) return layout == 'data' and 1 or 0 end
+
+-- Returns a function that adds the event whose values begin at argv[i], and hands back the reply or
+-- the error. `shared` is where the shared values begin.
+local function adder(stream, argv, layout, shared)
   local pcall = redis.pcall
-  if format == 'data' then
-    return function(i) return pcall('XADD', stream, '*', 'data', argv[i + 1]) end
+  if layout == 'data' then
+    return function(i) return pcall('XADD', stream, '*', 'data', argv[i]) end
   end
+  local places = 3
+  local function place(letter)
+    if not string.find(layout, letter, 1, true) then return nil end
+    places = places + 1
+    return places
+  end
+  local type_at, version_at, tenant_at, kind_at = place('E'), place('V'), place('T'), place('A')
+  local trace_at = place('C')
+  local event_type, version = argv[shared], argv[shared + 1]
+  local tenant, kind = argv[shared + 2], argv[shared + 3]
   local function plain(i)
-    return pcall('XADD', stream, '*', 'event_id', argv[i + 1], 'event_type', argv[i + 2],
-      'topic', argv[i + 3], 'schema_version', argv[i + 4], 'occurred_at', argv[i + 5],
-      'tenant_id', argv[i + 6], 'aggregate_id', argv[i + 7], 'aggregate_type', argv[i + 8],
-      'payload', argv[i + 9])
+    return pcall('XADD', stream, '*', 'event_id', argv[i],
+      'event_type', type_at and argv[i + type_at] or event_type, 'topic', stream,
+      'schema_version', version_at and argv[i + version_at] or version,
+      'occurred_at', argv[i + 1], 'tenant_id', tenant_at and argv[i + tenant_at] or tenant,
+      'aggregate_id', argv[i + 2], 'aggregate_type', kind_at and argv[i + kind_at] or kind,
+      'payload', argv[i + 3])
   end
-  if format ~= 'traced' then return plain end
+  if not trace_at then return plain end
   -- Two more values that most events do not have; an empty one is left out.
   return function(i)
-    local correlation_id, traceparent = argv[i + 10], argv[i + 11]
+    local correlation_id, traceparent = argv[i + trace_at], argv[i + trace_at + 1]
     if correlation_id == '' and traceparent == '' then return plain(i) end
-    local entry = {'XADD', stream, '*', 'event_id', argv[i + 1], 'event_type', argv[i + 2],
-      'topic', argv[i + 3], 'schema_version', argv[i + 4], 'occurred_at', argv[i + 5],
-      'tenant_id', argv[i + 6], 'aggregate_id', argv[i + 7], 'aggregate_type', argv[i + 8],
-      'payload', argv[i + 9]}
+    local entry = {'XADD', stream, '*', 'event_id', argv[i],
+      'event_type', type_at and argv[i + type_at] or event_type, 'topic', stream,
+      'schema_version', version_at and argv[i + version_at] or version,
+      'occurred_at', argv[i + 1], 'tenant_id', tenant_at and argv[i + tenant_at] or tenant,
+      'aggregate_id', argv[i + 2], 'aggregate_type', kind_at and argv[i + kind_at] or kind,
+      'payload', argv[i + 3]}
     local function append(field, value)
       if value ~= '' then
         entry[#entry + 1] = field

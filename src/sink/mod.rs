@@ -1,8 +1,9 @@
 //! Room 4, delivery: everything that knows Redis, and of the rest only the envelope.
 //!
 //! In: envelopes with their positions. Out: entries in their streams, each once. It must stay true
-//! that entries and checkpoint change in one atomic step (`publish.lua`), that only `batch.rs`
-//! knows field names, and that a connection that broke or timed out is never used again.
+//! that entries and checkpoint change in one atomic step (`publish.lua`), that only `layout.rs`
+//! and `entry.lua` know field names, and that a connection that broke or timed out is never used
+//! again.
 
 mod batch;
 mod checkpoint;
@@ -11,6 +12,7 @@ mod deliver;
 mod durable;
 mod entry;
 mod failure;
+mod layout;
 mod publish;
 mod recent;
 
@@ -21,5 +23,6 @@ pub use deliver::{DeadLetter, Delivery, LEASE};
 pub use durable::{Barrier, Durable, Gate, until_safe};
 pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};
+pub use layout::Varying;
 pub use publish::Written;
 pub use recent::{EventIds, uuid, uuid_text};

@@ -118,7 +118,7 @@ impl Sink {
     /// Publishes a batch: one atomic step on the server. What was not written, or not to its end,
     /// because an event was refused comes back as well.
     pub async fn publish(self, batch: Sealed) -> (Result<Written, Failure>, Option<Batch>) {
-        let answer = self.send(&batch.0).await.and_then(Written::read);
+        let answer = self.send(&batch.command).await.and_then(Written::read);
         let returned = batch.returned(&answer);
         (answer, returned)
     }

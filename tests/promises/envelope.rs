@@ -1,5 +1,7 @@
 //! What consumers read: the three formats, and payload bytes as PostgreSQL prints them.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -156,6 +158,48 @@ async fn the_request_and_the_trace_are_there_where_their_row_has_them() {
     assert_eq!(found("correlation_id"), ["-", "c1", "-", "c3", "-", "c5", "-", "c7"]);
     assert_eq!(found("traceparent"), ["-", "-", "t2", "t3", "-", "-", "-", "t7"]);
     relay.drain().await;
+}
+
+/// Rows whose values are now those of the row before, now others: which values travel once for a
+/// batch, and which with each event, must not show.
+const MIXED: &str = "INSERT INTO identity.outbox (event_type, aggregate_type, aggregate_id,
+        payload, tenant_id, correlation_id, traceparent, schema_version)
+    SELECT 'Type' || n / 60, CASE n / 11 % 3 WHEN 0 THEN 'user' WHEN 1 THEN '' ELSE 'role' END,
+        gen_random_uuid(), '{}', CASE WHEN n / 17 % 2 = 1 THEN gen_random_uuid() END,
+        CASE n / 23 % 3 WHEN 1 THEN 'request-' || n WHEN 2 THEN '' END,
+        CASE WHEN n / 31 % 2 = 1 THEN 'trace-' || n END, (n / 41)::text
+    FROM generate_series(0, 299) AS n";
+
+/// What their entries hold, by their ids.
+const MIXED_ENTRIES: &str = "SELECT event_id::text, array_remove(ARRAY[
+        'event_type=' || event_type, 'schema_version=' || schema_version,
+        'tenant_id=' || coalesce(tenant_id::text, '00000000-0000-0000-0000-000000000000'),
+        'aggregate_id=' || aggregate_id, 'aggregate_type=' || aggregate_type,
+        'payload={}', 'correlation_id=' || nullif(correlation_id, ''),
+        'traceparent=' || nullif(traceparent, '')], NULL) AS fields
+    FROM identity.outbox";
+
+#[tokio::test]
+async fn each_value_is_in_its_own_entry_however_they_vary() {
+    for mode in ["wal", "poll"] {
+        let world = World::new().await;
+        let client = world.postgres.client().await;
+        let mut relay = world.settings.clone().with("mode", mode).start_ready().await;
+        client.batch_execute(MIXED).await.unwrap();
+        let entries = world.consumer().read(300).await;
+        let rows = client.query(MIXED_ENTRIES, &[]).await.unwrap();
+        let wanted: HashMap<String, Vec<String>> =
+            rows.iter().map(|row| (row.get("event_id"), row.get("fields"))).collect();
+        for entry in &entries {
+            let shown = entry.fields.iter();
+            let shown = shown
+                .filter(|(name, _)| !matches!(name.as_str(), "event_id" | "topic" | "occurred_at"));
+            let shown: Vec<String> = shown.map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(shown, wanted[entry.get("event_id")], "{mode}");
+            assert_eq!(entry.get("topic"), STREAM);
+        }
+        relay.drain().await;
+    }
 }
 
 #[tokio::test]

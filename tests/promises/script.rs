@@ -33,10 +33,11 @@ async fn publish(
     let mut command = redis::cmd("EVAL");
     command.arg(PUBLISH).arg(2).arg(STREAM).arg(CHECKPOINT);
     for n in from..=to {
-        command.arg(position(n)).arg(n.to_string()).arg(id(n));
+        command.arg(n.to_string()).arg(id(n));
     }
+    command.arg((from..=to).map(position).collect::<String>());
     let follows = if follows == START { "0".repeat(16) + "-00000000" } else { position(follows) };
-    command.arg("data").arg(3).arg(epoch).arg(follows).arg(0);
+    command.arg("data").arg(2).arg(epoch).arg(follows).arg(0);
     command.query_async(redis).await
 }
 

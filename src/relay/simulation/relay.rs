@@ -209,7 +209,7 @@ impl Session {
                     continue;
                 }
                 Action::Publish { flight, batch } => {
-                    let ticket = self.ticket(Call::Publish(Box::new(flight)));
+                    let ticket = self.ticket(Call::Publish(flight));
                     Request::Publish { ticket, batch }
                 }
             };

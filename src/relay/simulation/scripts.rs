@@ -89,9 +89,10 @@ impl Redis {
         let arguments: Vec<&str> =
             batch.arguments().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect();
         let [_, _, _, name, _, rest @ ..] = &*arguments else { panic!("no publish call") };
-        let [events @ .., format, stride, epoch, follows, _maxlen] = rest else {
+        let [rest @ .., positions, layout, stride, epoch, follows, _maxlen] = rest else {
             panic!("no publish call")
         };
+        let events = events(rest, positions, layout, stride.parse().unwrap());
         let epoch: u64 = epoch.parse().unwrap();
         let follows: Position = follows.parse().unwrap();
         let number = STREAMS.iter().position(|known| known == name).unwrap();
@@ -102,17 +103,12 @@ impl Redis {
         if before.position < follows && self.has_safeguard(Safeguard::Chain) {
             return Ok(error("GAP the checkpoint is elsewhere"));
         }
-        let stride = stride.parse().unwrap();
-        let id_at = if *format == "data" { 2 } else { 1 };
         if before.position > follows
             && !before.event_id.is_empty()
             && self.has_safeguard(Safeguard::Meet)
         {
-            let met = events.chunks(stride).find_map(|event: &[&str]| {
-                let position: Position = event[0].parse().unwrap();
-                (position >= before.position).then_some((position, event[id_at]))
-            });
-            if met.is_some_and(|met| met != (before.position, before.event_id.as_str())) {
+            let met = events.iter().find(|(position, _)| *position >= before.position);
+            if met.is_some_and(|met| *met != (before.position, before.event_id.as_str())) {
                 return Ok(error("REWOUND another event is there"));
             }
         }
@@ -121,8 +117,7 @@ impl Redis {
         let entries = stream.entries.len();
         let (mut added, mut present) = (0, 0);
         let mut refused = None;
-        for event in events.chunks(stride) {
-            let position: Position = event[0].parse().unwrap();
+        for (position, id) in events {
             if position <= before.position && skips {
                 present += 1;
                 continue;
@@ -135,7 +130,6 @@ impl Redis {
             if refused.is_some() {
                 break;
             }
-            let id = event[id_at];
             let last = stream.entries.last().copied();
             let event = ledger.added(number, position, id.parse().ok(), Writer::Line(last))?;
             stream.entries.push(event);
@@ -157,6 +151,23 @@ impl Redis {
         values.extend(refused.map(|words| Value::BulkString(words.into())));
         Ok(Value::Array(values))
     }
+}
+
+/// Position and id of each event.
+fn events<'a>(
+    values: &[&'a str],
+    positions: &str,
+    layout: &str,
+    stride: usize,
+) -> Vec<(Position, &'a str)> {
+    let (shared, id_at) = if layout == "data" { (0, 1) } else { (4, 0) };
+    let (own, _) = values.split_at(values.len() - shared);
+    positions
+        .as_bytes()
+        .chunks(Position::TEXT_BYTES)
+        .map(|text| std::str::from_utf8(text).unwrap().parse().unwrap())
+        .zip(own.chunks(stride).map(|event: &[&str]| event[id_at]))
+        .collect()
 }
 
 fn error(words: &str) -> Value {
