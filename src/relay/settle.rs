@@ -27,6 +27,9 @@ pub(super) const TRANSACTIONS_VISIBLE: &str =
 const MARK_ROWS_MAX: usize = 2_000;
 /// Marks are gathered this long: each statement is a commit, and nobody waits for it.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two questions whether entries are safe: one for each batch would cost both ends a good part
+/// of what publishing costs, and nobody waits for the answer but the marks.
+const ASK_INTERVAL: Duration = Duration::from_millis(25);
 /// Between two looks for a transaction that is not visible yet.
 const VISIBLE_POLL: Duration = Duration::from_millis(10);
 /// A wait that is worth a line in the log.
@@ -40,6 +43,7 @@ pub struct Settler {
     unsafe_yet: VecDeque<(Instant, Settling)>,
     /// So many of those were there when the server was asked; 0 while it is not being asked.
     asked: usize,
+    next_ask: Instant,
     /// Safe once it is so late.
     waiting: VecDeque<(Instant, Settling)>,
     next_mark: Instant,
@@ -62,6 +66,7 @@ impl Settler {
             after_publish,
             unsafe_yet: VecDeque::new(),
             asked: 0,
+            next_ask: now,
             waiting: VecDeque::new(),
             next_mark: now,
         }
@@ -82,7 +87,7 @@ impl Settler {
     #[must_use]
     pub fn ask_due(&self) -> Option<Instant> {
         let (due, _) = self.unsafe_yet.front()?;
-        (self.asked == 0).then_some(*due)
+        (self.asked == 0).then_some((*due).max(self.next_ask))
     }
 
     /// Whether the server must be asked now; then it counts as being asked until
@@ -91,6 +96,7 @@ impl Settler {
         if self.ask_due().is_none_or(|due| due > now) {
             return false;
         }
+        self.next_ask = now + ASK_INTERVAL;
         self.asked = self.unsafe_yet.iter().take_while(|(due, _)| *due <= now).count();
         true
     }
