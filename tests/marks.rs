@@ -12,7 +12,7 @@ mod marks;
 mod recorded;
 
 use marks::Marks;
-use recorded::RATIOS;
+use recorded::{INSTRUCTIONS, RATIOS};
 
 fn judged(is_comparable: bool, name: &'static str, figures: &[f64]) -> (String, Vec<String>) {
     let mut marks = Marks::new(is_comparable);
@@ -51,6 +51,25 @@ fn memory_and_size_fail_when_they_are_missed() {
         assert!(line.ends_with("MISSED") && failures.len() == 1, "{line}");
         let (line, failures) = judged(false, name, &[limit]);
         assert!(line.ends_with("OK") && failures.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn instructions_are_told_when_they_moved_and_fail_when_they_rose_by_a_quarter() {
+    for (step, recorded) in INSTRUCTIONS {
+        for (times, end, failures) in [
+            (1.26, "FAILED", 1),
+            (1.24, "WARNING: more", 0),
+            (1.09, "OK", 0),
+            (0.92, "OK", 0),
+            (0.80, "WARNING: fewer, record it", 0),
+        ] {
+            let mut marks = Marks::new(false);
+            marks.note_instructions(step, times * recorded);
+            let (lines, failed) = marks.judge();
+            let line = lines.last().cloned().unwrap_or_default();
+            assert!(line.ends_with(end) && failed.len() == failures, "{times}: {line}");
+        }
     }
 }
 

@@ -99,7 +99,8 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["src", "tests", "examples", "fuzz"].iter().flat_map(|folder| files(folder, &["rs"])).collect()
+    let folders = ["src", "tests", "examples", "benches", "fuzz"];
+    folders.iter().flat_map(|folder| files(folder, &["rs"])).collect()
 }
 
 fn name(path: &Path) -> String {

@@ -51,7 +51,7 @@ fn points(huge: bool, scale: usize) -> Vec<(String, Backlog)> {
     let mut points = Vec::new();
     for streams in STREAMS {
         let backlog = Backlog { streams, ..usual.clone() };
-        points.push((format!("{streams} streams"), backlog));
+        points.push((format!("streams: {streams}"), backlog));
     }
     for (payload_bytes, name) in PAYLOADS {
         let rows = (BYTES / payload_bytes / scale).min(usual.rows).next_multiple_of(100);

@@ -22,6 +22,7 @@ mod cpu;
 mod disk;
 mod footprint;
 mod growth;
+mod instructions;
 mod latency;
 mod marks;
 mod parts;
@@ -90,9 +91,13 @@ async fn bench() -> Result<Vec<String>, Box<dyn Error>> {
     let _stage = Stage::set()?;
     let report = Report::new();
     report.line("walrelay bench");
+    let mut marks = Marks::new(rows == ROWS);
+    // Needs no servers.
+    if parts.has(Part::Instructions) {
+        instructions::measure(&report, &mut marks)?;
+    }
     let mut scene = Scene::start().await?;
     report.machine(&mut scene).await?;
-    let mut marks = Marks::new(rows == ROWS);
     if parts.has_any(&[Part::Throughput, Part::Polling, Part::Producers]) {
         backlog(&mut scene, &report, &parts, rows, &mut marks).await?;
     }

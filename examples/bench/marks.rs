@@ -3,13 +3,16 @@
 //! In: figures by the name of their mark. Out: a table, and the list of what failed. It must stay
 //! true that no time fails a run, for that is the machine's as much as ours: what fails is a ratio
 //! of two rates of the same run that fell well below the recorded one, and what is exact (memory,
-//! the size of the binary). Pure.
+//! the size of the binary, instructions per event). Pure.
 
 use crate::figures::median;
-use crate::recorded::RATIOS;
+use crate::recorded::{INSTRUCTIONS, RATIOS};
 
 /// A ratio below so much of the recorded one is no noise.
 const FALL: f64 = 0.8;
+/// So many times the recorded instructions are told, or fail. Another compiler moves them a little.
+const INSTRUCTIONS_TOLD: f64 = 1.10;
+const INSTRUCTIONS_MOST: f64 = 1.25;
 
 /// What a figure is to be.
 #[derive(Clone, Copy)]
@@ -76,6 +79,8 @@ const MARKS: [Mark; 21] = [
 /// The figures of a run.
 pub struct Marks {
     noted: Vec<(&'static str, f64)>,
+    /// Of an event, by step.
+    instructions: Vec<(&'static str, f64)>,
     /// What is recorded is of the usual number of rows.
     is_comparable: bool,
 }
@@ -83,7 +88,7 @@ pub struct Marks {
 impl Marks {
     /// Without `is_comparable` nothing that is recorded is held against the figures.
     pub fn new(is_comparable: bool) -> Self {
-        Self { noted: Vec::new(), is_comparable }
+        Self { noted: Vec::new(), instructions: Vec::new(), is_comparable }
     }
 
     /// A figure; of several for one mark the median counts.
@@ -91,13 +96,25 @@ impl Marks {
         self.noted.push((name, figure));
     }
 
+    /// What a step takes of an event.
+    pub fn note_instructions(&mut self, step: &'static str, figure: f64) {
+        self.instructions.push((step, figure));
+    }
+
     /// The table, and beneath it what failed.
     pub fn judge(&self) -> (Vec<String>, Vec<String>) {
-        let mut lines = vec![format!(
-            "  {:<46}{:>12}{:>12}{:>11}",
-            "targets", "wanted", "measured", "recorded"
-        )];
-        let mut failures = Vec::new();
+        let (mut lines, mut failures) = (Vec::new(), Vec::new());
+        self.judge_marks(&mut lines, &mut failures);
+        self.judge_instructions(&mut lines, &mut failures);
+        if !lines.is_empty() {
+            let head = ["targets", "wanted", "measured", "recorded"];
+            let [name, wanted, measured, recorded] = head;
+            lines.insert(0, format!("  {name:<46}{wanted:>12}{measured:>12}{recorded:>11}"));
+        }
+        (lines, failures)
+    }
+
+    fn judge_marks(&self, lines: &mut Vec<String>, failures: &mut Vec<String>) {
         for mark in &MARKS {
             let Some(figure) = self.figure(mark.name) else { continue };
             let recorded = recorded(mark.name).filter(|_| self.is_comparable);
@@ -130,7 +147,30 @@ impl Marks {
                 failures.push(format!("no mark is named {name}"));
             }
         }
-        (lines, failures)
+    }
+
+    fn judge_instructions(&self, lines: &mut Vec<String>, failures: &mut Vec<String>) {
+        for (step, figure) in &self.instructions {
+            let known = INSTRUCTIONS.iter().find(|(known, _)| known == step);
+            let Some((_, recorded)) = known else {
+                failures.push(format!("no step is named {step}"));
+                continue;
+            };
+            let times = figure / recorded;
+            let said = if times > INSTRUCTIONS_MOST {
+                failures.push(format!("instructions of {step}: {times:.2} times what is recorded"));
+                "FAILED"
+            } else if times > INSTRUCTIONS_TOLD {
+                "WARNING: more"
+            } else if times < 1.0 / INSTRUCTIONS_TOLD {
+                "WARNING: fewer, record it"
+            } else {
+                "OK"
+            };
+            let most = format!("<= {:.0}", INSTRUCTIONS_MOST * recorded);
+            let says = format!("instructions per event, up to {step}");
+            lines.push(format!("  {says:<46}{most:>12}{figure:>12.0}{recorded:>11.0}  {said}"));
+        }
     }
 
     fn figure(&self, name: &str) -> Option<f64> {
@@ -139,11 +179,14 @@ impl Marks {
         (!figures.is_empty()).then(|| median(&figures))
     }
 
-    /// The ratios of this run as `recorded.rs` has them, to be pasted there.
+    /// What of this run can be recorded, as `recorded.rs` has them, to be pasted there.
     pub fn to_record(&self) -> Vec<String> {
         let ratios = MARKS.iter().filter(|mark| mark.kind == Kind::Ratio);
         let figures = ratios.filter_map(|mark| Some((mark.name, self.figure(mark.name)?)));
-        figures.map(|(name, figure)| format!("    (\"{name}\", {figure:.2}),")).collect()
+        let ratios = figures.map(|(name, figure)| format!("    (\"{name}\", {figure:.2}),"));
+        let steps = self.instructions.iter();
+        let steps = steps.map(|(step, figure)| format!("    (\"{step}\", {figure:.1}),"));
+        ratios.chain(steps).collect()
     }
 }
 

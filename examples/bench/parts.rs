@@ -14,11 +14,12 @@ pub enum Part {
     Latency,
     Footprint,
     Recovery,
+    Instructions,
     /// Not a part of the usual run: `make bench-growth`.
     Growth,
 }
 
-const NAMES: [(&str, Part); 8] = [
+const NAMES: [(&str, Part); 9] = [
     ("throughput", Part::Throughput),
     ("polling", Part::Polling),
     ("producers", Part::Producers),
@@ -26,6 +27,7 @@ const NAMES: [(&str, Part); 8] = [
     ("latency", Part::Latency),
     ("footprint", Part::Footprint),
     ("recovery", Part::Recovery),
+    ("instructions", Part::Instructions),
     ("growth", Part::Growth),
 ];
 

@@ -179,13 +179,11 @@ impl Report {
     /// Each target with its figure; what failed.
     pub fn verdict(&self, marks: &Marks) -> Vec<String> {
         let (lines, failures) = marks.judge();
+        let to_record = marks.to_record();
+        let head = "For examples/bench/recorded.rs, if this was a quiet machine:".to_owned();
+        let head = if to_record.is_empty() { Vec::new() } else { vec![String::new(), head] };
         self.line("");
-        for line in lines {
-            self.line(&line);
-        }
-        self.line("");
-        self.line("For examples/bench/recorded.rs, if this was a quiet machine:");
-        for line in marks.to_record() {
+        for line in lines.into_iter().chain(head).chain(to_record) {
             self.line(&line);
         }
         failures
