@@ -50,6 +50,7 @@ use report::Report;
 use samples::Samples;
 use scene::{Backlog, Scene};
 use stage::Stage;
+use throughput::KEEP;
 
 /// Rows of the backlog; what is recorded is of so many.
 const ROWS: usize = 200_000;
@@ -69,64 +70,86 @@ async fn main() -> ExitCode {
         biased;
         _ = tokio::signal::ctrl_c() => ExitCode::from(130),
         done = bench() => match done {
-            Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
-            Ok(failures) => {
-                for failure in failures {
-                    writeln!(stderr(), "bench: {failure}").ok();
-                }
-                ExitCode::FAILURE
-            }
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
-                writeln!(stderr(), "bench: {error}").ok();
+                complain(&error.to_string());
                 ExitCode::FAILURE
             }
         }
     }
 }
 
-/// Measures what is asked for; what failed.
-async fn bench() -> Result<Vec<String>, Box<dyn Error>> {
+fn complain(text: &str) {
+    writeln!(stderr(), "bench: {text}").ok();
+}
+
+/// Measures what is asked for; whether nothing failed.
+async fn bench() -> Result<bool, Box<dyn Error>> {
     let parts = Parts::from_environment()?;
     let rows = number("ROWS", ROWS)?;
     let _stage = Stage::set()?;
     let report = Report::new();
-    report.line("walrelay bench");
     let mut marks = Marks::new(rows == ROWS);
-    // Needs no servers.
+    let done = measure(&report, &parts, rows, &mut marks).await;
+    // What came before an error was measured all the same.
+    let failures = report.verdict(&marks);
+    for failure in &failures {
+        complain(failure);
+    }
+    done.map(|()| failures.is_empty())
+}
+
+async fn measure(
+    report: &Report,
+    parts: &Parts,
+    rows: usize,
+    marks: &mut Marks,
+) -> Result<(), Box<dyn Error>> {
+    report.line("walrelay bench");
     if parts.has(Part::Instructions) {
-        instructions::measure(&report, &mut marks)?;
+        instructions::measure(report, marks)?;
+    }
+    if !parts.need_servers() {
+        return Ok(());
     }
     let mut scene = Scene::start().await?;
     report.machine(&mut scene).await?;
+    let mut drain_rss_mb = None;
     if parts.has_any(&[Part::Throughput, Part::Polling, Part::Producers]) {
-        backlog(&mut scene, &report, &parts, rows, &mut marks).await?;
+        drain_rss_mb = backlog(&mut scene, report, parts, rows, marks).await?;
     }
     if parts.has(Part::Transaction) {
         let rows = number("TRANSACTION", 10 * rows)?;
         let run = transaction::measure(&mut scene, rows).await?;
-        transaction::report(&report, rows, &run);
+        transaction::report(report, rows, &run);
         marks.note("rss transaction", run.peak_rss_mb);
+        if let Some(drain) = drain_rss_mb {
+            marks.note("rss transaction/drain", run.peak_rss_mb / drain);
+        }
     }
-    small(&mut scene, &report, &parts, &mut marks).await?;
+    small(&mut scene, report, parts, marks).await?;
     if parts.has(Part::Growth) {
-        growth::measure(&mut scene, &report, number("SCALE", 1)?).await?;
+        growth::measure(&mut scene, report, number("SCALE", 1)?).await?;
     }
-    Ok(report.verdict(&marks))
+    Ok(())
 }
 
-/// What is measured on the rows of one backlog.
+/// What is measured on the rows of one backlog; the peak of memory of its plain drain.
 async fn backlog(
     scene: &mut Scene,
     report: &Report,
     parts: &Parts,
     rows: usize,
     marks: &mut Marks,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Option<f64>, Box<dyn Error>> {
+    let mut drain_rss_mb = None;
     let backlog = scene.fill(Backlog::of_rows(rows)).await?;
     if parts.has(Part::Throughput) {
         let samples = Samples::take(scene, &backlog, number("ROUNDS", 5)?).await?;
         report.throughput(&backlog, &samples);
         samples.note(backlog.rows, marks);
+        drain_rss_mb = Some(samples.peak_rss_mb(&[KEEP]));
     }
     if parts.has(Part::Polling) {
         report.polling_head();
@@ -142,7 +165,7 @@ async fn backlog(
         producers.note(marks);
     }
     scene.drop_slot(backlog.slot).await?;
-    Ok(())
+    Ok(drain_rss_mb)
 }
 
 /// What needs no backlog.

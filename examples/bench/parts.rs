@@ -55,6 +55,11 @@ impl Parts {
         self.0.contains(&part)
     }
 
+    /// Instructions are counted without any.
+    pub fn need_servers(&self) -> bool {
+        self.0.iter().any(|part| *part != Part::Instructions)
+    }
+
     pub fn has_any(&self, parts: &[Part]) -> bool {
         parts.iter().any(|part| self.has(*part))
     }

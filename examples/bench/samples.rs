@@ -66,9 +66,10 @@ impl Samples {
         self.of(contender, |run| float(rows) / run.seconds / run.bound())
     }
 
-    pub fn peak_rss_mb(&self) -> f64 {
-        let all = self.runs.iter().flat_map(|(_, runs)| runs);
-        all.map(|run| run.peak_rss_mb).fold(0.0, f64::max)
+    /// The highest of all runs of these.
+    pub fn peak_rss_mb(&self, contenders: &[Contender]) -> f64 {
+        let runs = self.runs.iter().filter(|(known, _)| contenders.contains(known));
+        runs.flat_map(|(_, runs)| runs).map(|run| run.peak_rss_mb).fold(0.0, f64::max)
     }
 
     pub fn note(&self, rows: usize, marks: &mut Marks) {
@@ -78,6 +79,6 @@ impl Samples {
         marks.note("json/source", self.source_seconds() / seconds(JSON));
         marks.note("mark/keep", seconds(KEEP) / seconds(MARK));
         marks.note("relay us", self.of(KEEP, |run| run.relay_us));
-        marks.note("rss drain", self.peak_rss_mb());
+        marks.note("rss drain", self.peak_rss_mb(&[KEEP, JSON, MARK]));
     }
 }
