@@ -261,3 +261,16 @@ fn what_the_readme_points_at_exists() {
         assert!(makefile.contains(&format!("\n{target}:")), "no target for `make {target}`");
     }
 }
+
+#[test]
+fn the_container_is_given_every_target_that_the_manifest_names() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let given = read(&root().join(".dockerignore"));
+    for (section, line) in
+        [("[[bench]]", "!benches"), ("[[example]]", "!examples"), ("[[test]]", "!tests")]
+    {
+        let is_named = manifest.lines().any(|found| found == section);
+        let is_given = given.lines().any(|found| found == line);
+        assert!(is_given || !is_named, "Cargo.toml has {section}: .dockerignore lacks {line}");
+    }
+}
