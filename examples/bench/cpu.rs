@@ -2,6 +2,7 @@
 //!
 //! In: a process id. Out: what all its threads have used, user and system. From schedstat, whose
 //! sum over the threads is exact; where the kernel was built without it, from the ticks of stat.
+//! And of the whole machine, in ticks: what everybody together has used.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,6 +19,18 @@ pub fn used(pid: u32) -> Result<Duration, Box<dyn Error>> {
         all += of_task(&task?.path())?;
     }
     Ok(all)
+}
+
+/// What all cores have worked so far, for whomever; what a host took from us counts as work.
+pub fn used_by_all() -> Result<Duration, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let all = text.lines().next().unwrap_or_default();
+    // user, nice, system, idle, iowait, irq, softirq, steal; guests are in user already.
+    let ticks: Vec<u64> =
+        all.split_whitespace().skip(1).take(8).map(str::parse).collect::<Result<_, _>>()?;
+    let work = ticks.iter().enumerate().filter(|(place, _)| !matches!(place, 3 | 4));
+    let millis = work.map(|(_, ticks)| 10 * ticks).sum();
+    Ok(Duration::from_millis(millis))
 }
 
 fn of_task(task: &Path) -> Result<Duration, Box<dyn Error>> {

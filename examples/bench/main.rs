@@ -54,6 +54,8 @@ use throughput::KEEP;
 
 /// Rows of the backlog; what is recorded is of so many.
 const ROWS: usize = 200_000;
+/// Who gets more of the processor than this while the relay drains decides what comes out.
+const OTHERS_MOST: f64 = 0.15;
 /// The latency runs. Waiting for a disk must not show: `fsync` and `memory` take turns.
 const LOADS: [Load; 6] = [
     Load { rate: 100, events: 1, durability: "fsync" },
@@ -149,6 +151,10 @@ async fn backlog(
         let samples = Samples::take(scene, &backlog, number("ROUNDS", 5)?).await?;
         report.throughput(&backlog, &samples);
         samples.note(backlog.rows, marks);
+        if samples.others() > OTHERS_MOST {
+            report.disturbed(samples.others());
+            marks.disturbed();
+        }
         drain_rss_mb = Some(samples.peak_rss_mb(&[KEEP]));
     }
     if parts.has(Part::Polling) {

@@ -96,6 +96,11 @@ impl Marks {
         self.noted.push((name, figure));
     }
 
+    /// The machine was not ours: nothing that is recorded is held against this run.
+    pub fn disturbed(&mut self) {
+        self.is_comparable = false;
+    }
+
     /// What a step takes of an event.
     pub fn note_instructions(&mut self, step: &'static str, figure: f64) {
         self.instructions.push((step, figure));

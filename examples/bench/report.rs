@@ -88,24 +88,38 @@ impl Report {
         }
     }
 
+    pub fn disturbed(&self, others: f64) {
+        self.line("");
+        self.line(&format!("  Others took {:.0} % of the processor:", 100.0 * others));
+        self.line("  ratios are shown and not held against what is recorded");
+    }
+
     /// What an event costs whom, and how fast two cores could be at that price.
     fn costs(&self, rows: usize, samples: &Samples) {
         self.line("");
         self.line(&format!(
-            "  {:<24}{:>11}{:>11}{:>11}{:>12}{:>10}{:>10}",
-            "CPU per event", "walsender", "Redis", "relay", "2 / sum", "of that", "peak RSS"
+            "  {:<16}{:>11}{:>10}{:>10}{:>12}{:>9}{:>9}{:>10}",
+            "CPU per event",
+            "walsender",
+            "Redis",
+            "relay",
+            "2 / sum",
+            "of that",
+            "others",
+            "peak RSS"
         ));
         for (contender, runs) in &samples.runs {
             let of = |value: fn(&Run) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
             let us = |value: fn(&Run) -> f64| format!("{:.2} us", of(value));
             self.line(&format!(
-                "  {:<24}{:>11}{:>11}{:>11}{:>12}{:>10.2}{:>7.1} MB",
+                "  {:<16}{:>11}{:>10}{:>10}{:>12}{:>9.2}{:>7.0} %{:>7.1} MB",
                 contender.name(),
                 us(|run| run.walsender_us),
                 us(|run| run.redis_us),
                 us(|run| run.relay_us),
                 format!("{}/s", whole(of(Run::bound))),
                 samples.share_of_bound(rows, *contender),
+                100.0 * of(|run| run.others),
                 of(|run| run.peak_rss_mb),
             ));
         }

@@ -72,6 +72,11 @@ impl Samples {
         runs.flat_map(|(_, runs)| runs).map(|run| run.peak_rss_mb).fold(0.0, f64::max)
     }
 
+    /// What everybody else took of the processor while the relay drained and marked nothing.
+    pub fn others(&self) -> f64 {
+        self.of(KEEP, |run| run.others)
+    }
+
     pub fn note(&self, rows: usize, marks: &mut Marks) {
         let seconds = |contender| self.of(contender, |run| run.seconds);
         marks.note("keep/source", self.source_seconds() / seconds(KEEP));

@@ -54,6 +54,8 @@ pub struct Run {
     pub redis_us: f64,
     pub relay_us: f64,
     pub peak_rss_mb: f64,
+    /// What everybody else took of all cores, as a share of 1.
+    pub others: f64,
 }
 
 impl Run {
@@ -102,7 +104,7 @@ pub async fn relay(
     let Contender { after_publish, entry_format } = contender;
     let settings = scene.settings.clone().with("slot_name", slot).with("durability", "memory");
     let settings = settings.with("after_publish", after_publish).with("entry_format", entry_format);
-    let redis_before = cpu::used(scene.redis.pid())?;
+    let (redis_before, all_before) = (cpu::used(scene.redis.pid())?, cpu::used_by_all()?);
     let began = Instant::now();
     let mut relay = settings.start();
     let walsender = scene.walsender(slot).await?;
@@ -112,12 +114,18 @@ pub async fn relay(
         until_marked(&relay, backlog.rows).await?;
     }
     let seconds = began.elapsed().as_secs_f64();
+    let all = cpu::used_by_all()?.saturating_sub(all_before);
+    let redis = cpu::used(scene.redis.pid())?.saturating_sub(redis_before);
+    let (walsender, relay_used) = (cpu::used(walsender)?, cpu::used(relay.pid())?);
+    let others = all.saturating_sub(walsender + redis + relay_used).as_secs_f64();
+    let cores = float(std::thread::available_parallelism()?.get());
     let per_event = |used: Duration| used.as_secs_f64() * 1e6 / float(backlog.rows);
     let run = Run {
         seconds,
-        walsender_us: per_event(cpu::used(walsender)?),
-        redis_us: per_event(cpu::used(scene.redis.pid())?.saturating_sub(redis_before)),
-        relay_us: per_event(cpu::used(relay.pid())?),
+        walsender_us: per_event(walsender),
+        redis_us: per_event(redis),
+        relay_us: per_event(relay_used),
+        others: others / (cores * seconds),
         peak_rss_mb: float(usize::try_from(relay.peak_rss_kb())?) / 1024.0,
     };
     relay.drain().await;
