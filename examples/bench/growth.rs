@@ -6,7 +6,8 @@
 
 use std::error::Error;
 
-use crate::figures::{float, thousands};
+use crate::disk;
+use crate::figures::{float, gigabytes, thousands};
 use crate::report::Report;
 use crate::scene::{Backlog, Scene};
 use crate::throughput::{self, KEEP, Run};
@@ -33,9 +34,9 @@ pub async fn measure(
 ) -> Result<(), Box<dyn Error>> {
     head(report);
     for (name, backlog) in points(std::env::var_os("HUGE").is_some(), scale) {
-        let memory = backlog.rows * (backlog.payload_bytes + ENTRY_BYTES);
-        if memory > available_memory()? {
-            report.line(&format!("  {name:<36}left out: Redis would not fit into memory"));
+        // A point that does not fit must not cost those behind it.
+        if let Err(reason) = fits(&backlog) {
+            report.line(&format!("  {name:<28}left out: {reason}"));
             continue;
         }
         let backlog = scene.fill(backlog).await?;
@@ -94,6 +95,16 @@ fn line(report: &Report, name: &str, backlog: &Backlog, run: &Run) {
         run.relay_us,
         run.peak_rss_mb
     ));
+}
+
+fn fits(backlog: &Backlog) -> Result<(), Box<dyn Error>> {
+    disk::need(backlog.bytes_on_disk())?;
+    let (bytes, free) = (backlog.rows * (backlog.payload_bytes + ENTRY_BYTES), available_memory()?);
+    if bytes > free {
+        let [bytes, free] = [bytes, free].map(gigabytes);
+        return Err(format!("Redis would need {bytes} of memory, and {free} are free").into());
+    }
+    Ok(())
 }
 
 /// Bytes that can be had without swapping.

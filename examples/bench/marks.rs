@@ -72,8 +72,8 @@ const MARKS: [Mark; 21] = [
     told("idle", "idle: of a core", 0.5, " %"),
     told("first entry", "start to first entry", 100.0, " ms"),
     told("takeover", "leader killed, to the standby's first entry", 2_000.0, " ms"),
-    exact("binary", "binary, stripped", 10.0, " MB"),
     told("redis back", "Redis back, to an entry", 2_000.0, " ms"),
+    exact("binary", "binary, stripped", 10.0, " MB"),
 ];
 
 /// The figures of a run.
