@@ -1,14 +1,14 @@
 # Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone
 # explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos bench check fuzz
+.PHONY: help setup build demo test chaos bench bench-growth micro check fuzz
 SHELL := /bin/bash
 CARGO ?= cargo
 SECONDS_OF_FUZZ ?= 60
 MINUTES ?= 10
 
 help: ## This text
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## Install PostgreSQL, redis-server and a C compiler where they are missing (starts none)
 	@.ci/install-servers
@@ -31,9 +31,16 @@ chaos: setup ## Kill, freeze and cut everything at random, then judge (MINUTES=1
 	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) CHAOS_SET="$(SET)" \
 		$(CARGO) test --locked --test chaos -- --nocapture
 
-bench: setup ## Throughput beside both floors, then latency; a few minutes (ROUNDS=3 ROWS=200000)
-	@$(CARGO) build --release --locked --bin walrelay --example bench
+bench: ## Throughput, latency, footprint, each beside its target (ROUNDS=5, ROWS=…, ONLY=…)
+	@.ci/install-servers --bench
+	@$(CARGO) build --release --locked --bin walrelay --example bench --example events
 	@exec "$${CARGO_TARGET_DIR:-target}/release/examples/bench"
+
+bench-growth: ## The drain as streams, payloads, transactions and backlogs grow (HUGE=1: 10^7 rows)
+	@ONLY=growth $(MAKE) --no-print-directory bench
+
+micro: ## Micro-benchmarks of decode, envelope and batch (criterion)
+	$(CARGO) bench --locked --bench line
 
 check: ## Format and lints, warnings as errors
 	$(CARGO) fmt --check

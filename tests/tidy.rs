@@ -99,7 +99,8 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["src", "tests", "examples", "fuzz"].iter().flat_map(|folder| files(folder, &["rs"])).collect()
+    let folders = ["src", "tests", "examples", "benches", "fuzz"];
+    folders.iter().flat_map(|folder| files(folder, &["rs"])).collect()
 }
 
 fn name(path: &Path) -> String {
@@ -258,5 +259,18 @@ fn what_the_readme_points_at_exists() {
     for words in readme.split("`make ").skip(1) {
         let target: String = words.chars().take_while(char::is_ascii_alphanumeric).collect();
         assert!(makefile.contains(&format!("\n{target}:")), "no target for `make {target}`");
+    }
+}
+
+#[test]
+fn the_container_is_given_every_target_that_the_manifest_names() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let given = read(&root().join(".dockerignore"));
+    for (section, line) in
+        [("[[bench]]", "!benches"), ("[[example]]", "!examples"), ("[[test]]", "!tests")]
+    {
+        let is_named = manifest.lines().any(|found| found == section);
+        let is_given = given.lines().any(|found| found == line);
+        assert!(is_given || !is_named, "Cargo.toml has {section}: .dockerignore lacks {line}");
     }
 }

@@ -8,41 +8,37 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{RedisResult, Value};
-use tokio_postgres::Client;
 
-use crate::figures::percentile;
+use crate::figures::{float, percentile};
 use crate::harness::world::STREAM;
+use crate::marks::Marks;
 use crate::scene::Scene;
+use crate::writers::{self, Commit, Schedule};
 
-/// Connections that share the schedule: a commit that waits for the disk holds up one of them.
-const WRITERS: u32 = 8;
-/// Rows before the measured ones: caches, plans and connections are cold only once in production,
-/// too.
+/// Commits before the measured ones: caches, plans and connections are cold only once in
+/// production, too.
 const WARM_UP: u32 = 100;
 /// For the last entries after the last commit.
 const TAIL: Duration = Duration::from_secs(10);
 
-/// The event's number stands in its id, so that no map has to be shared while the clock runs.
-const INSERT: &str = "
-    INSERT INTO identity.outbox (event_id, event_type, aggregate_id, payload)
-    VALUES (('00000000-0000-4000-8000-' || lpad(to_hex($1::int8), 12, '0'))::uuid, 'UserCreated',
-            '6f1c2d3e-0000-4000-8000-000000000001', $2::text::jsonb)";
-
-/// One commit.
-struct Commit {
-    number: u32,
-    due: Instant,
-    sent: Instant,
-    acknowledged: Instant,
+/// What is committed how often, and `durability`.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Commits per second.
+    pub rate: u32,
+    /// Events of a commit.
+    pub events: u32,
+    pub durability: &'static str,
 }
 
-/// What one rate showed; all times sorted.
+/// What one load showed; all times sorted, one for each event.
 pub struct Measured {
-    pub rate: u32,
-    pub durability: &'static str,
+    pub load: Load,
+    /// Commits per second.
     pub achieved: f64,
     pub from_ack: Vec<Duration>,
     pub from_send: Vec<Duration>,
@@ -54,24 +50,21 @@ pub struct Measured {
 
 pub async fn measure(
     scene: &mut Scene,
-    (rate, durability): (u32, &'static str),
+    load: Load,
     time: Duration,
 ) -> Result<Measured, Box<dyn Error>> {
     let slot = "bench_latency";
     scene.settle().await?;
     scene.sql.batch_execute("TRUNCATE identity.outbox").await?;
     scene.create_slot(slot).await?;
-    let settings = scene.settings.clone().with("slot_name", slot).with("durability", durability);
-    let mut relay = settings.start_ready().await;
-    let seconds = u32::try_from(time.as_secs())?;
-    let total = WARM_UP + rate * seconds;
-    let url = scene.redis.url();
-    let reader = std::thread::spawn(move || read(&url, total));
-    let mut clients = Vec::new();
-    for _ in 0..WRITERS {
-        clients.push(scene.postgres.socket_url());
-    }
-    let writer = std::thread::spawn(move || write(&clients, rate, total));
+    let settings = scene.settings.clone().with("slot_name", slot);
+    let mut relay = settings.with("durability", load.durability).start_ready().await;
+    let total = WARM_UP + load.rate * u32::try_from(time.as_secs())?;
+    let (url, events) = (scene.redis.url(), total * load.events);
+    let reader = std::thread::spawn(move || read(&url, events));
+    let Load { rate, events, .. } = load;
+    let schedule = Schedule { rate, events, first: 0, total, stop: Arc::default() };
+    let writer = writers::start(scene.postgres.socket_url(), schedule);
     // This thread only waits: both threads have what they need.
     let joined = tokio::task::spawn_blocking(move || (writer.join(), reader.join())).await?;
     let (Ok(commits), Ok(seen)) = joined else { return Err("a thread of the bench failed".into()) };
@@ -79,11 +72,11 @@ pub async fn measure(
     let seen = seen.map_err(|error| format!("reader: {error}"))?;
     relay.drain().await;
     scene.drop_slot(slot).await?;
-    evaluate((rate, durability), &commits, &seen)
+    evaluate(load, &commits, &seen)
 }
 
 fn evaluate(
-    (rate, durability): (u32, &'static str),
+    load: Load,
     commits: &[Commit],
     seen: &HashMap<u32, Instant>,
 ) -> Result<Measured, Box<dyn Error>> {
@@ -93,10 +86,13 @@ fn evaluate(
     let mut before_ack = 0;
     let measured: Vec<&Commit> = commits.iter().filter(|commit| commit.number >= WARM_UP).collect();
     for commit in &measured {
-        let seen = seen.get(&commit.number).ok_or("an event was committed and never seen")?;
-        before_ack += usize::from(*seen < commit.acknowledged);
-        from_ack.push(seen.saturating_duration_since(commit.acknowledged));
-        from_send.push(seen.saturating_duration_since(commit.sent));
+        for event in 0..load.events {
+            let seen = seen.get(&(commit.number * load.events + event));
+            let seen = seen.ok_or("an event was committed and never seen")?;
+            before_ack += usize::from(*seen < commit.acknowledged);
+            from_ack.push(seen.saturating_duration_since(commit.acknowledged));
+            from_send.push(seen.saturating_duration_since(commit.sent));
+        }
         slips.push(commit.sent.saturating_duration_since(commit.due));
     }
     for times in [&mut from_ack, &mut from_send, &mut slips] {
@@ -105,60 +101,28 @@ fn evaluate(
     let first = measured.iter().map(|commit| commit.due).min();
     let last = measured.iter().map(|commit| commit.acknowledged).max();
     let span = last.zip(first).map_or(f64::NAN, |(last, first)| (last - first).as_secs_f64());
-    let achieved = f64::from(u32::try_from(measured.len())?) / span;
+    let achieved = float(measured.len()) / span;
     let slip = percentile(&slips, 990);
-    Ok(Measured { rate, durability, achieved, from_ack, from_send, before_ack, slip })
+    Ok(Measured { load, achieved, from_ack, from_send, before_ack, slip })
+}
+
+impl Measured {
+    pub fn note(&self, marks: &mut Marks) {
+        let wanted: &[(&'static str, usize)] = match (self.load.rate, self.load.events) {
+            (100, 1) => &[("100 p50", 500)],
+            (1_000, 1) => &[("1000 p50", 500), ("1000 p99", 990), ("1000 p99.9", 999)],
+            (1_000, 10) => &[("10000 p99", 990)],
+            _ => &[],
+        };
+        for (name, permille) in wanted {
+            let time = percentile(&self.from_ack, *permille);
+            marks.note(name, time.as_secs_f64() * 1e3);
+        }
+    }
 }
 
 /// Entry ids with names and values in turns.
 type Entries = Vec<(String, Vec<Value>)>;
-type Commits = Result<Vec<Commit>, String>;
-
-/// All writers on one thread of their own: tasks that mostly wait.
-fn write(urls: &[String], rate: u32, total: u32) -> Commits {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let mut clients = Vec::new();
-        for url in urls {
-            let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
-            let (client, connection) = connected.map_err(|error| error.to_string())?;
-            tokio::spawn(connection);
-            clients.push(client);
-        }
-        let began = Instant::now() + Duration::from_millis(50);
-        let writers = clients.into_iter().zip(0..).map(|(client, first)| {
-            tokio::spawn(async move {
-                let done = write_share(&client, began, rate, (first..total).step_by(8)).await;
-                done.map_err(|error| error.to_string())
-            })
-        });
-        let mut commits = Vec::new();
-        for writer in writers.collect::<Vec<_>>() {
-            commits.extend(writer.await.map_err(|error| error.to_string())??);
-        }
-        Ok(commits)
-    })
-}
-
-async fn write_share(
-    client: &Client,
-    began: Instant,
-    rate: u32,
-    numbers: impl Iterator<Item = u32>,
-) -> Result<Vec<Commit>, tokio_postgres::Error> {
-    let insert = client.prepare(INSERT).await?;
-    let payload = format!(r#"{{"pad": "{}"}}"#, "x".repeat(crate::scene::PAYLOAD_BYTES - 11));
-    let mut commits = Vec::new();
-    for number in numbers {
-        let due = began + Duration::from_secs(1) * number / rate;
-        tokio::time::sleep_until(due.into()).await;
-        let sent = Instant::now();
-        client.execute(&insert, &[&i64::from(number), &payload]).await?;
-        commits.push(Commit { number, due, sent, acknowledged: Instant::now() });
-    }
-    Ok(commits)
-}
 
 /// A consumer that does nothing but look at the clock.
 fn read(url: &str, total: u32) -> Result<HashMap<u32, Instant>, String> {

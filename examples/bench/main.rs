@@ -1,9 +1,11 @@
-//! `make bench`: the relay beside the floors of both its ends, on the same rows, and its latency.
+//! `make bench`: the relay beside the floors of both its ends, on the same rows; its latency, its
+//! footprint; and each target with its figure.
 //!
-//! In: a release build of walrelay, PostgreSQL and Redis binaries; ROUNDS, ROWS and DURATION
-//! (seconds of each latency run) from the environment; ONLY_THROUGHPUT=1 leaves latency and
-//! recovery out. Out: tables. It must stay true that contenders take turns: what slows the machine
-//! down for a while slows all of them. Not here: a pass mark.
+//! In: a release build of walrelay, PostgreSQL and Redis binaries; from the environment ROUNDS,
+//! ROWS, TRANSACTION (rows of the large one), DURATION (seconds of each latency run) and ONLY (some
+//! of the parts below, with commas). Out: tables, and exit code 1 if a ratio fell well below the
+//! recorded one or something exact is missed (`marks`). It must stay true that contenders take
+//! turns: what slows the machine down for a while slows all of them.
 #![allow(
     clippy::large_futures,
     reason = "one task that lives as long as the program has nothing to gain from the heap"
@@ -16,26 +18,53 @@ mod harness;
 #[path = "../shared/stage.rs"]
 mod stage;
 
+mod cpu;
+mod disk;
+mod footprint;
+mod growth;
+mod instructions;
 mod latency;
+mod marks;
+mod parts;
 mod polling;
+mod producers;
+mod recorded;
 mod recovery;
 mod report;
+mod samples;
 mod scene;
 mod throughput;
+mod transaction;
+mod writers;
 
 use std::error::Error;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use report::{Report, Samples};
-use scene::{Scene, TRANSACTION_ROWS};
+use figures::percentile;
+use latency::Load;
+use marks::Marks;
+use parts::{Part, Parts, number};
+use report::Report;
+use samples::Samples;
+use scene::{Backlog, Scene};
 use stage::Stage;
-use throughput::{After, Commands};
+use throughput::KEEP;
 
-/// Commits per second of the latency runs, and `durability`: waiting for a disk must not show.
-const LOADS: [(u32, &str); 5] =
-    [(100, "fsync"), (1_000, "fsync"), (1_000, "memory"), (1_000, "fsync"), (1_000, "memory")];
+/// Rows of the backlog; what is recorded is of so many.
+const ROWS: usize = 200_000;
+/// Who gets more of the processor than this while the relay drains decides what comes out.
+const OTHERS_MOST: f64 = 0.15;
+/// The latency runs. Waiting for a disk must not show: `fsync` and `memory` take turns.
+const LOADS: [Load; 6] = [
+    Load { rate: 100, events: 1, durability: "fsync" },
+    Load { rate: 1_000, events: 1, durability: "fsync" },
+    Load { rate: 1_000, events: 1, durability: "memory" },
+    Load { rate: 1_000, events: 1, durability: "fsync" },
+    Load { rate: 1_000, events: 1, durability: "memory" },
+    Load { rate: 1_000, events: 10, durability: "fsync" },
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -43,70 +72,136 @@ async fn main() -> ExitCode {
         biased;
         _ = tokio::signal::ctrl_c() => ExitCode::from(130),
         done = bench() => match done {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
-                writeln!(stderr(), "bench: {error}").ok();
+                complain(&error.to_string());
                 ExitCode::FAILURE
             }
         }
     }
 }
 
-async fn bench() -> Result<(), Box<dyn Error>> {
-    let rounds = number("ROUNDS", 3)?;
-    let rows = number("ROWS", 200_000)?.next_multiple_of(TRANSACTION_ROWS);
-    let duration = Duration::from_secs(u64::try_from(number("DURATION", 10)?)?);
+fn complain(text: &str) {
+    writeln!(stderr(), "bench: {text}").ok();
+}
+
+/// Measures what is asked for; whether nothing failed.
+async fn bench() -> Result<bool, Box<dyn Error>> {
+    let parts = Parts::from_environment()?;
+    let rows = number("ROWS", ROWS)?;
     let _stage = Stage::set()?;
     let report = Report::new();
-    report.line("walrelay bench");
-    let mut scene = Scene::start(rows).await?;
-    report.machine(&mut scene).await?;
-    scene.fill().await?;
-    let samples = throughput(&mut scene, rounds).await?;
-    report.throughput(rows, &samples);
-    report.polling_head();
-    for indexes in [polling::Indexes::Ours, polling::Indexes::Original] {
-        report.polling(&polling::measure(&mut scene, indexes).await?);
+    let mut marks = Marks::new(rows == ROWS);
+    let done = measure(&report, &parts, rows, &mut marks).await;
+    // What came before an error was measured all the same.
+    let failures = report.verdict(&marks);
+    for failure in &failures {
+        complain(failure);
     }
-    if std::env::var_os("ONLY_THROUGHPUT").is_some() {
+    done.map(|()| failures.is_empty())
+}
+
+async fn measure(
+    report: &Report,
+    parts: &Parts,
+    rows: usize,
+    marks: &mut Marks,
+) -> Result<(), Box<dyn Error>> {
+    report.line("walrelay bench");
+    if parts.has(Part::Instructions) {
+        instructions::measure(report, marks)?;
+    }
+    if !parts.need_servers() {
         return Ok(());
     }
-    report.latency_head();
-    for load in LOADS {
-        report.latency(&latency::measure(&mut scene, load, duration).await?);
+    let mut scene = Scene::start().await?;
+    report.machine(&mut scene).await?;
+    let mut drain_rss_mb = None;
+    if parts.has_any(&[Part::Throughput, Part::Polling, Part::Producers]) {
+        drain_rss_mb = backlog(&mut scene, report, parts, rows, marks).await?;
     }
-    report.legend();
-    let takeover = recovery::takeover(&mut scene).await?;
-    let redis_back = recovery::redis_back(&mut scene).await?;
-    report.recovery(&takeover, &redis_back);
+    if parts.has(Part::Transaction) {
+        let rows = number("TRANSACTION", 10 * rows)?;
+        let run = transaction::measure(&mut scene, rows).await?;
+        transaction::report(report, rows, &run);
+        marks.note("rss transaction", run.peak_rss_mb);
+        if let Some(drain) = drain_rss_mb {
+            marks.note("rss transaction/drain", run.peak_rss_mb / drain);
+        }
+    }
+    small(&mut scene, report, parts, marks).await?;
+    if parts.has(Part::Growth) {
+        growth::measure(&mut scene, report, number("SCALE", 1)?).await?;
+    }
     Ok(())
 }
 
-async fn throughput(scene: &mut Scene, rounds: usize) -> Result<Samples, Box<dyn Error>> {
-    let mut samples = Samples::default();
-    // Not counted: it warms every cache, and its entries are what the sink's floor writes again.
-    throughput::relay(scene, After::Keep).await?;
-    let commands = Commands::from_stream(&scene.redis.url())?;
-    if commands.len() != scene.rows {
-        return Err(format!("{} entries for {} rows", commands.len(), scene.rows).into());
+/// What is measured on the rows of one backlog; the peak of memory of its plain drain.
+async fn backlog(
+    scene: &mut Scene,
+    report: &Report,
+    parts: &Parts,
+    rows: usize,
+    marks: &mut Marks,
+) -> Result<Option<f64>, Box<dyn Error>> {
+    let mut drain_rss_mb = None;
+    let backlog = scene.fill(Backlog::of_rows(rows)).await?;
+    if parts.has(Part::Throughput) {
+        let samples = Samples::take(scene, &backlog, number("ROUNDS", 5)?).await?;
+        report.throughput(&backlog, &samples);
+        samples.note(backlog.rows, marks);
+        if samples.others() > OTHERS_MOST {
+            report.disturbed(samples.others());
+            marks.disturbed();
+        }
+        drain_rss_mb = Some(samples.peak_rss_mb(&[KEEP]));
     }
-    for round in 1..=rounds {
-        writeln!(stderr(), "round {round} of {rounds}").ok();
-        samples.source.push(throughput::source(scene).await?);
-        samples.sink.push(throughput::sink(scene, &commands).await?);
-        samples.keep.push(throughput::relay(scene, After::Keep).await?);
-        samples.mark.push(throughput::relay(scene, After::Mark).await?);
+    if parts.has(Part::Polling) {
+        report.polling_head();
+        for indexes in [polling::Indexes::Ours, polling::Indexes::Original] {
+            let polled = polling::measure(scene, backlog.rows, indexes).await?;
+            report.polling(&polled);
+            marks.note(polled.mark, polled.memory / polled.one_by_one);
+        }
     }
-    Ok(samples)
+    if parts.has(Part::Producers) {
+        let producers = producers::measure(scene, &backlog).await?;
+        producers.report(report);
+        producers.note(marks);
+    }
+    scene.drop_slot(backlog.slot).await?;
+    Ok(drain_rss_mb)
 }
 
-/// A number from the environment.
-fn number(name: &str, default: usize) -> Result<usize, Box<dyn Error>> {
-    match std::env::var(name) {
-        Ok(text) => match text.parse() {
-            Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{name}={text}: a number above 0, please").into()),
-        },
-        Err(_) => Ok(default),
+/// What needs no backlog.
+async fn small(
+    scene: &mut Scene,
+    report: &Report,
+    parts: &Parts,
+    marks: &mut Marks,
+) -> Result<(), Box<dyn Error>> {
+    let duration = Duration::from_secs(u64::try_from(number("DURATION", 10)?)?);
+    if parts.has(Part::Latency) {
+        report.latency_head();
+        for load in LOADS {
+            let measured = latency::measure(scene, load, duration).await?;
+            report.latency(&measured);
+            measured.note(marks);
+        }
+        report.legend();
     }
+    if parts.has(Part::Footprint) {
+        let footprint = footprint::measure(scene, duration).await?;
+        footprint.report(report);
+        footprint.note(marks);
+    }
+    if parts.has(Part::Recovery) {
+        let takeover = recovery::takeover(scene).await?;
+        let redis_back = recovery::redis_back(scene).await?;
+        report.recovery(&takeover, &redis_back);
+        marks.note("takeover", percentile(&takeover, 500).as_secs_f64() * 1e3);
+        marks.note("redis back", percentile(&redis_back, 500).as_secs_f64() * 1e3);
+    }
+    Ok(())
 }

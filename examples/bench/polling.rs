@@ -6,13 +6,13 @@
 //! contenders see the same rows in the same table.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::figures::float;
 use crate::harness::world::STREAM;
 use crate::scene::Scene;
+use crate::throughput::until_marked;
 
-/// A drain that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// The one-row relay's rate is the same from the first batch to the last: a part will do.
 const ONE_BY_ONE_ROWS: usize = 5_000;
 /// Rows that it claims at once.
@@ -50,25 +50,31 @@ pub enum Indexes {
 /// Rows per second.
 pub struct Polled {
     pub name: &'static str,
+    /// By what name its ratio is judged.
+    pub mark: &'static str,
     pub memory: f64,
     pub fsync: f64,
     pub one_by_one: f64,
 }
 
 /// All contenders on one kind of table.
-pub async fn measure(scene: &mut Scene, indexes: Indexes) -> Result<Polled, Box<dyn Error>> {
-    let name = match indexes {
-        Indexes::Ours => "our indexes",
-        Indexes::Original => "original indexes",
+pub async fn measure(
+    scene: &mut Scene,
+    rows: usize,
+    indexes: Indexes,
+) -> Result<Polled, Box<dyn Error>> {
+    let (name, mark) = match indexes {
+        Indexes::Ours => ("our indexes", "poll ours/one by one"),
+        Indexes::Original => ("original indexes", "poll/one by one"),
     };
     prepare(scene, indexes).await?;
-    let one_by_one = one_by_one(scene).await?;
+    let one_by_one = one_by_one(scene, rows).await?;
     prepare(scene, indexes).await?;
-    let memory = relay(scene, "memory").await?;
+    let memory = relay(scene, rows, "memory").await?;
     prepare(scene, indexes).await?;
-    let fsync = relay(scene, "fsync").await?;
+    let fsync = relay(scene, rows, "fsync").await?;
     scene.sql.batch_execute("DROP SCHEMA polled CASCADE").await?;
-    Ok(Polled { name, memory, fsync, one_by_one })
+    Ok(Polled { name, mark, memory, fsync, one_by_one })
 }
 
 async fn prepare(scene: &mut Scene, indexes: Indexes) -> Result<(), Box<dyn Error>> {
@@ -81,36 +87,27 @@ async fn prepare(scene: &mut Scene, indexes: Indexes) -> Result<(), Box<dyn Erro
 }
 
 /// From the start of its process to the last marked row.
-async fn relay(scene: &mut Scene, durability: &str) -> Result<f64, Box<dyn Error>> {
+async fn relay(scene: &mut Scene, rows: usize, durability: &str) -> Result<f64, Box<dyn Error>> {
     let settings = scene.settings.clone().with("mode", "poll").with("durability", durability);
     let began = Instant::now();
     let mut relay = settings.with("outbox_table", "polled.outbox").start();
-    let rows = u64::try_from(scene.rows)?;
-    let marked = |status: &serde_json::Value| {
-        status.pointer("/events/marked").and_then(serde_json::Value::as_u64)
-    };
-    while marked(&relay.status().await) < Some(rows) {
-        if began.elapsed() > PATIENCE {
-            return Err(format!("rows are left to mark:\n{}", relay.output()).into());
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_marked(&relay, rows).await?;
     let seconds = began.elapsed().as_secs_f64();
     relay.drain().await;
-    Ok(f64::from(u32::try_from(scene.rows)?) / seconds)
+    Ok(float(rows) / seconds)
 }
 
 /// What a small worker does in any language: claims a hundred rows, and for each waits for XADD and
 /// for its UPDATE, then commits. Written in Rust, so its own part of the time is next to nothing.
-async fn one_by_one(scene: &mut Scene) -> Result<f64, Box<dyn Error>> {
+async fn one_by_one(scene: &mut Scene, rows: usize) -> Result<f64, Box<dyn Error>> {
     let client = scene.postgres.client().await;
     let (claim, mark) = (client.prepare(CLAIM).await?, client.prepare(MARK).await?);
     let mut redis = scene.redis.connection().await;
     let (began, mut done) = (Instant::now(), 0_usize);
-    while done < ONE_BY_ONE_ROWS.min(scene.rows) {
+    while done < ONE_BY_ONE_ROWS.min(rows) {
         client.batch_execute("BEGIN").await?;
-        let rows = client.query(&claim, &[&ONE_BY_ONE_BATCH]).await?;
-        for row in &rows {
+        let claimed = client.query(&claim, &[&ONE_BY_ONE_BATCH]).await?;
+        for row in &claimed {
             let mut add = redis::cmd("XADD");
             add.arg(STREAM).arg("*");
             for (place, field) in [
@@ -128,7 +125,7 @@ async fn one_by_one(scene: &mut Scene) -> Result<f64, Box<dyn Error>> {
             client.execute(&mark, &[&row.get::<_, i64>(0)]).await?;
         }
         client.batch_execute("COMMIT").await?;
-        done += rows.len();
+        done += claimed.len();
     }
-    Ok(f64::from(u32::try_from(done)?) / began.elapsed().as_secs_f64())
+    Ok(float(done) / began.elapsed().as_secs_f64())
 }

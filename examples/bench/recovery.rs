@@ -54,7 +54,7 @@ pub async fn redis_back(scene: &mut Scene) -> Times {
         scene.redis.restart().await;
         let back = Instant::now();
         scene.cache = scene.redis.connection().await;
-        scene.until_published(before + 1, PATIENCE).await?;
+        scene.until_published(&[STREAM.to_owned()], before + 1, PATIENCE).await?;
         times.push(back.elapsed());
     }
     relay.drain().await;
@@ -80,5 +80,5 @@ async fn len(scene: &mut Scene) -> Result<usize, Box<dyn Error>> {
 async fn publish_one(scene: &mut Scene, round: usize) -> Result<(), Box<dyn Error>> {
     let before = len(scene).await?;
     insert(&scene.sql, i64::try_from(round)?).await?;
-    scene.until_published(before + 1, PATIENCE).await
+    scene.until_published(&[STREAM.to_owned()], before + 1, PATIENCE).await
 }

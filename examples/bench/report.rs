@@ -7,20 +7,13 @@ use std::io::{Stdout, Write, stdout};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::figures::{human, percentile, thousands};
-use crate::latency::Measured;
+use crate::figures::{float, human, median, percentile, thousands};
+use crate::latency::{Load, Measured};
+use crate::marks::Marks;
 use crate::polling::Polled;
-use crate::scene::{PAYLOAD_BYTES, Scene, TRANSACTION_ROWS};
+use crate::samples::Samples;
+use crate::scene::{Backlog, Scene};
 use crate::throughput::Run;
-
-/// What all rounds gave.
-#[derive(Default)]
-pub struct Samples {
-    pub source: Vec<f64>,
-    pub sink: Vec<f64>,
-    pub keep: Vec<Run>,
-    pub mark: Vec<Run>,
-}
 
 pub struct Report {
     out: Stdout,
@@ -56,44 +49,80 @@ impl Report {
         Ok(())
     }
 
-    pub fn throughput(&self, rows: usize, samples: &Samples) {
+    pub fn throughput(&self, backlog: &Backlog, samples: &Samples) {
         self.line("");
         self.line(&format!(
-            "Backlog of {} rows, payload of {PAYLOAD_BYTES} bytes, {TRANSACTION_ROWS} per \
-             transaction: \
-             median of {} rounds",
-            thousands(rows),
+            "Backlog of {} rows, payload of {} bytes, {} per transaction: median of {} rounds",
+            thousands(backlog.rows),
+            backlog.payload_bytes,
+            backlog.per_transaction,
             samples.source.len()
         ));
         self.line("");
-        self.line(&format!(
-            "  {:<34}{:>9}{:>10}{:>9}{:>12}{:>10}",
-            "", "rows/s", "of source", "of sink", "CPU/event", "peak RSS"
-        ));
-        let source = rate(rows, median(&samples.source));
-        let sink = rate(rows, median(&samples.sink));
+        self.line(&format!("  {:<34}{:>9}{:>10}{:>9}", "", "rows/s", "of source", "of sink"));
+        let rows = backlog.rows;
+        let (source, sink) =
+            (rate(rows, samples.source_seconds()), rate(rows, samples.sink_seconds()));
         let floor = |name: &str, rate: f64| {
             let figures = [format!("{:.2}", rate / source), format!("{:.2}", rate / sink)];
-            format!("  {name:<34}{:>9}{:>10}{:>9}", whole(rate), figures[0], figures[1])
+            self.line(&format!(
+                "  {name:<34}{:>9}{:>10}{:>9}",
+                whole(rate),
+                figures[0],
+                figures[1]
+            ));
         };
-        self.line(&floor("pg_recvlogical to a file (source)", source));
-        self.line(&floor("pipelined XADD (sink)", sink));
-        for (name, runs) in [("keep", &samples.keep), ("mark", &samples.mark)] {
-            let of = |value: fn(&Run) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
-            let line = floor(
-                &format!("walrelay, after_publish = {name}"),
-                rate(rows, of(|run| run.seconds)),
-            );
-            let cpu = format!("{:.1} us", of(|run| run.cpu_us_per_event));
-            let memory = format!("{:.1} MB", of(|run| run.peak_rss_mb));
-            self.line(&format!("{line}{cpu:>12}{memory:>10}"));
+        floor("pg_recvlogical to a file (source)", source);
+        floor("pipelined XADD (sink)", sink);
+        for (contender, runs) in &samples.runs {
+            let seconds = median(&runs.iter().map(|run| run.seconds).collect::<Vec<_>>());
+            floor(&format!("walrelay, {}", contender.name()), rate(rows, seconds));
         }
+        self.costs(rows, samples);
         self.line("");
         self.rounds("source", rows, &samples.source);
         self.rounds("sink", rows, &samples.sink);
-        let seconds = |runs: &[Run]| runs.iter().map(|run| run.seconds).collect::<Vec<_>>();
-        self.rounds("keep", rows, &seconds(&samples.keep));
-        self.rounds("mark", rows, &seconds(&samples.mark));
+        for (contender, runs) in &samples.runs {
+            let seconds = runs.iter().map(|run| run.seconds).collect::<Vec<_>>();
+            self.rounds(&contender.name(), rows, &seconds);
+        }
+    }
+
+    pub fn disturbed(&self, others: f64) {
+        self.line("");
+        self.line(&format!("  Others took {:.0} % of the processor:", 100.0 * others));
+        self.line("  ratios are shown and not held against what is recorded");
+    }
+
+    /// What an event costs whom, and how fast two cores could be at that price.
+    fn costs(&self, rows: usize, samples: &Samples) {
+        self.line("");
+        self.line(&format!(
+            "  {:<16}{:>11}{:>10}{:>10}{:>12}{:>9}{:>9}{:>10}",
+            "CPU per event",
+            "walsender",
+            "Redis",
+            "relay",
+            "2 / sum",
+            "of that",
+            "others",
+            "peak RSS"
+        ));
+        for (contender, runs) in &samples.runs {
+            let of = |value: fn(&Run) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
+            let us = |value: fn(&Run) -> f64| format!("{:.2} us", of(value));
+            self.line(&format!(
+                "  {:<16}{:>11}{:>10}{:>10}{:>12}{:>9.2}{:>7.0} %{:>7.1} MB",
+                contender.name(),
+                us(|run| run.walsender_us),
+                us(|run| run.redis_us),
+                us(|run| run.relay_us),
+                format!("{}/s", whole(of(Run::bound))),
+                samples.share_of_bound(rows, *contender),
+                100.0 * of(|run| run.others),
+                of(|run| run.peak_rss_mb),
+            ));
+        }
     }
 
     /// Every round, so that a reader sees how far the median can be trusted.
@@ -117,7 +146,7 @@ impl Report {
     }
 
     pub fn polling(&self, polled: &Polled) {
-        let Polled { name, memory, fsync, one_by_one } = polled;
+        let Polled { name, memory, fsync, one_by_one, .. } = polled;
         let times = format!("{:.1}", memory / one_by_one);
         let [memory, fsync, one] = [*memory, *fsync, *one_by_one].map(whole);
         self.line(&format!("  {name:<20}{memory:>14}{fsync:>14}{one:>12}{times:>22}"));
@@ -128,7 +157,7 @@ impl Report {
         self.line("COMMIT acknowledged to XREAD returned, after_publish = mark");
         self.line("");
         self.line(&format!(
-            "  {:<20}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}{:>13}",
+            "  {:<24}{:>9}{:>10}{:>10}{:>10}{:>13}{:>11}{:>13}",
             "commits/s", "p50", "p99", "p99.9", "max", "p50 of send", "before ack", "late by p99"
         ));
     }
@@ -137,10 +166,12 @@ impl Report {
         let [p50, p99, p999, max] =
             [500, 990, 999, 1_000].map(|permille| human(percentile(&measured.from_ack, permille)));
         let send = human(percentile(&measured.from_send, 500));
-        let rate = format!("{} ({:.0}) {}", measured.rate, measured.achieved, measured.durability);
+        let Load { rate, events, durability } = measured.load;
+        let of = if events == 1 { String::new() } else { format!(" of {events}") };
+        let rate = format!("{rate} ({:.0}){of} {durability}", measured.achieved);
         let slip = human(measured.slip);
         self.line(&format!(
-            "  {rate:<20}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
+            "  {rate:<24}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
             measured.before_ack
         ));
     }
@@ -159,10 +190,23 @@ impl Report {
         }
     }
 
+    /// Each target with its figure; what failed.
+    pub fn verdict(&self, marks: &Marks) -> Vec<String> {
+        let (lines, failures) = marks.judge();
+        let to_record = marks.to_record();
+        let head = "For examples/bench/recorded.rs, if this was a quiet machine:".to_owned();
+        let head = if to_record.is_empty() { Vec::new() } else { vec![String::new(), head] };
+        self.line("");
+        for line in lines.into_iter().chain(head).chain(to_record) {
+            self.line(&line);
+        }
+        failures
+    }
+
     pub fn legend(&self) {
         self.line("");
         for text in [
-            "commits/s    as scheduled, (as achieved), and the durability setting",
+            "commits/s    as scheduled, (as achieved), events of each, and the durability setting",
             "of send      from sending the INSERT, thus with the commit itself",
             "before ack   entries seen before the writer had its answer; they count as 0",
             "late by      how far the writers fell behind their schedule",
@@ -172,14 +216,8 @@ impl Report {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn rate(rows: usize, seconds: f64) -> f64 {
-    u32::try_from(rows).map_or(f64::NAN, f64::from) / seconds
+    float(rows) / seconds
 }
 
 /// A rate without a fraction, with separators.

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::cpu;
+use crate::figures::float;
+use crate::harness::relay::Relay;
 use crate::harness::world::STREAM;
-use crate::scene::Scene;
+use crate::scene::{Backlog, Scene};
 
 /// Entries per pipeline of the sink's floor.
 const PIPELINE: usize = 500;
@@ -23,30 +26,53 @@ const IN_FLIGHT: usize = 4;
 const PAGE: usize = 2_000;
 /// A drain that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The cores that walsender, Redis and relay share: no drain can use more.
+const CORES: f64 = 2.0;
 
-/// What a run of the relay took.
+/// How the relay is set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Contender {
+    pub after_publish: &'static str,
+    pub entry_format: &'static str,
+}
+
+pub const KEEP: Contender = Contender { after_publish: "keep", entry_format: "fields" };
+pub const JSON: Contender = Contender { after_publish: "keep", entry_format: "json" };
+pub const MARK: Contender = Contender { after_publish: "mark", entry_format: "fields" };
+
+impl Contender {
+    pub fn name(self) -> String {
+        format!("{}, {}", self.after_publish, self.entry_format)
+    }
+}
+
+/// What a run of the relay took; processor time in microseconds per event.
 #[derive(Clone, Copy)]
 pub struct Run {
     pub seconds: f64,
-    pub cpu_us_per_event: f64,
+    pub walsender_us: f64,
+    pub redis_us: f64,
+    pub relay_us: f64,
     pub peak_rss_mb: f64,
+    /// What everybody else took of all cores, as a share of 1.
+    pub others: f64,
 }
 
-/// What `after_publish` is set to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum After {
-    Keep,
-    Mark,
+impl Run {
+    /// Events per second, were both cores busy with nothing but this work all the time.
+    pub fn bound(&self) -> f64 {
+        CORES * 1e6 / (self.walsender_us + self.redis_us + self.relay_us)
+    }
 }
 
 /// The floor of the source: what the walsender can decode and send, to a file.
-pub async fn source(scene: &Scene) -> Result<f64, Box<dyn Error>> {
+pub async fn source(scene: &Scene, backlog: &Backlog) -> Result<f64, Box<dyn Error>> {
     let slot = "bench_source";
-    scene.copy_slot(slot).await?;
+    scene.copy_slot(backlog.slot, slot).await?;
     let home = tempfile::tempdir()?;
     let began = Instant::now();
     let done = Command::new(scene.programs.join("pg_recvlogical"))
-        .args(["--start", "--no-loop", "--slot", slot, "--endpos", &scene.end_lsn])
+        .args(["--start", "--no-loop", "--slot", slot, "--endpos", &backlog.end_lsn])
         .args(["-o", "proto_version=1", "-o", "publication_names=walrelay"])
         .arg("--dbname")
         .arg(scene.postgres.url())
@@ -59,44 +85,67 @@ pub async fn source(scene: &Scene) -> Result<f64, Box<dyn Error>> {
         return Err(format!("pg_recvlogical: {}", String::from_utf8_lossy(&done.stderr)).into());
     }
     let bytes = std::fs::metadata(home.path().join("out"))?.len();
-    if bytes < u64::try_from(scene.rows)? * 360 {
+    if bytes < u64::try_from(backlog.rows * backlog.payload_bytes)? {
         return Err(format!("pg_recvlogical wrote {bytes} bytes: not the whole backlog").into());
     }
     scene.drop_slot(slot).await?;
     Ok(seconds)
 }
 
-/// The relay, from its start to the last entry; with `Mark` to the last marked row.
-pub async fn relay(scene: &mut Scene, after: After) -> Result<Run, Box<dyn Error>> {
+/// The relay, from its start to the last entry; with `mark` to the last marked row.
+pub async fn relay(
+    scene: &mut Scene,
+    backlog: &Backlog,
+    contender: Contender,
+) -> Result<Run, Box<dyn Error>> {
     let slot = "bench_relay";
     scene.settle().await?;
-    scene.copy_slot(slot).await?;
-    let after_publish = if after == After::Keep { "keep" } else { "mark" };
+    scene.copy_slot(backlog.slot, slot).await?;
+    let Contender { after_publish, entry_format } = contender;
     let settings = scene.settings.clone().with("slot_name", slot).with("durability", "memory");
+    let settings = settings.with("after_publish", after_publish).with("entry_format", entry_format);
+    let (redis_before, all_before) = (cpu::used(scene.redis.pid())?, cpu::used_by_all()?);
     let began = Instant::now();
-    let mut relay = settings.with("after_publish", after_publish).start();
-    scene.until_published(scene.rows, PATIENCE).await?;
-    if after == After::Mark {
-        let rows = u64::try_from(scene.rows)?;
-        while relay.status().await.pointer("/events/marked").and_then(serde_json::Value::as_u64)
-            < Some(rows)
-        {
-            if began.elapsed() > PATIENCE {
-                return Err(format!("rows are left to mark:\n{}", relay.output()).into());
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let mut relay = settings.start();
+    let walsender = scene.walsender(slot).await?;
+    let patience = PATIENCE + Duration::from_millis(1) * u32::try_from(backlog.rows)? / 5;
+    scene.until_published(&backlog.streams(), backlog.rows, patience).await?;
+    if after_publish == "mark" {
+        until_marked(&relay, backlog.rows).await?;
     }
-    let elapsed = began.elapsed();
-    let rows = f64::from(u32::try_from(scene.rows)?);
+    let seconds = began.elapsed().as_secs_f64();
+    let all = cpu::used_by_all()?.saturating_sub(all_before);
+    let redis = cpu::used(scene.redis.pid())?.saturating_sub(redis_before);
+    let (walsender, relay_used) = (cpu::used(walsender)?, cpu::used(relay.pid())?);
+    let others = all.saturating_sub(walsender + redis + relay_used).as_secs_f64();
+    let cores = float(std::thread::available_parallelism()?.get());
+    let per_event = |used: Duration| used.as_secs_f64() * 1e6 / float(backlog.rows);
     let run = Run {
-        seconds: elapsed.as_secs_f64(),
-        cpu_us_per_event: f64::from(u32::try_from(relay.cpu_ticks())?) * 10_000.0 / rows,
-        peak_rss_mb: f64::from(u32::try_from(relay.peak_rss_kb())?) / 1024.0,
+        seconds,
+        walsender_us: per_event(walsender),
+        redis_us: per_event(redis),
+        relay_us: per_event(relay_used),
+        others: others / (cores * seconds),
+        peak_rss_mb: float(usize::try_from(relay.peak_rss_kb())?) / 1024.0,
     };
     relay.drain().await;
     scene.drop_slot(slot).await?;
     Ok(run)
+}
+
+/// Awaits that the relay has marked so many rows.
+pub async fn until_marked(relay: &Relay, rows: usize) -> Result<(), Box<dyn Error>> {
+    let (rows, deadline) = (u64::try_from(rows)?, Instant::now() + PATIENCE);
+    let marked = |status: serde_json::Value| {
+        status.pointer("/events/marked").and_then(serde_json::Value::as_u64)
+    };
+    while marked(relay.status().await) < Some(rows) {
+        if Instant::now() > deadline {
+            return Err(format!("rows are left to mark:\n{}", relay.output()).into());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// The entries that the relay wrote, as the XADD commands of a client that has nothing else to do.
@@ -180,7 +229,7 @@ pub async fn sink(scene: &mut Scene, commands: &Commands) -> Result<f64, Box<dyn
         read_replies(&mut replies, count)?;
     }
     let seconds = began.elapsed().as_secs_f64();
-    scene.until_published(commands.len(), Duration::ZERO).await?;
+    scene.until_published(&[STREAM.to_owned()], commands.len(), Duration::ZERO).await?;
     Ok(seconds)
 }
 

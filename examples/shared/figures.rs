@@ -34,3 +34,21 @@ pub fn thousands(number: usize) -> String {
     }
     text
 }
+
+/// Bytes in GB.
+pub fn gigabytes(bytes: usize) -> String {
+    let tenths = bytes / 100_000_000;
+    format!("{}.{} GB", tenths / 10, tenths % 10)
+}
+
+/// The middle of these values.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A count for arithmetic; the bench counts no further than a `u32`.
+pub fn float(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::NAN, f64::from)
+}

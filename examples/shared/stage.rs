@@ -6,19 +6,26 @@
 use std::error::Error;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::harness::process::Process;
+/// `$1` goes when our end of the pipe closes, however long that takes. Servers of ours may still be
+/// writing into it while they end: what is not empty yet is tried again.
+const GUARD: &str = r#"read -r _
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf -- "$1" && break
+    sleep 0.5
+done"#;
 
-/// One directory for all files, and a process whose watcher removes it should we be killed.
+/// One directory for all files, and a shell that removes it should we be killed.
 ///
 /// Servers have watchers of their own; this one also covers what exists before the first server
 /// runs.
 pub struct Stage {
-    _guard: Process,
+    guard: Child,
     _home: TempDir,
 }
 
@@ -28,11 +35,25 @@ impl Stage {
         // PostgreSQL runs as somebody else when we are root, and must get through to its own
         // directory.
         std::fs::set_permissions(home.path(), Permissions::from_mode(0o711))?;
-        let mut sleep = Command::new("sleep");
-        sleep.arg("600");
-        let guard = Process::spawn("sleep", &mut sleep, &home.path().join("log"), home.path());
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C on the terminal is for us.
+            .process_group(0)
+            .spawn()?;
         tempfile::env::override_temp_dir(home.path()).ok();
-        Ok(Self { _guard: guard, _home: home })
+        Ok(Self { guard, _home: home })
+    }
+}
+
+impl Drop for Stage {
+    /// The directory goes with us: nobody is left to guard it.
+    fn drop(&mut self) {
+        self.guard.kill().ok();
+        self.guard.wait().ok();
     }
 }
 

@@ -170,6 +170,11 @@ impl Redis {
         self.process.as_mut().expect("a running server").signal("CONT");
     }
 
+    /// Its process id; it must be running.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running server").pid()
+    }
+
     /// Its TCP port; the same for life.
     pub fn port(&self) -> u16 {
         self.port

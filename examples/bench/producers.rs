@@ -1,0 +1,127 @@
+//! What a relay that drains a backlog costs those who write: their commits, beside it and alone.
+//!
+//! In: a scene and its backlog. Out: times from the INSERT sent to COMMIT acknowledged. It must
+//! stay true that both are taken in turns, at the same steady rate, on the same servers.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::figures::{human, percentile};
+use crate::marks::Marks;
+use crate::report::Report;
+use crate::scene::{Backlog, Scene};
+use crate::throughput::until_marked;
+use crate::writers::{self, Commit, Schedule};
+
+/// Commits per second.
+const RATE: u32 = 200;
+const ROUNDS: u32 = 3;
+/// How long the servers are left to the writers in each round.
+const QUIET: Duration = Duration::from_secs(4);
+/// Commits before the measured ones.
+const WARM_UP: u32 = 40;
+/// No schedule is longer: five minutes.
+const TOTAL: u32 = RATE * 300;
+const SLOT: &str = "bench_producers";
+
+/// Sorted times of commits.
+pub struct Producers {
+    quiet: Vec<Duration>,
+    beside: Vec<Duration>,
+}
+
+pub async fn measure(scene: &mut Scene, backlog: &Backlog) -> Result<Producers, Box<dyn Error>> {
+    let (mut quiet, mut beside) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        scene.settle().await?;
+        quiet.extend(alone(scene, 2 * round).await?);
+        scene.settle().await?;
+        beside.extend(drained(scene, backlog, 2 * round + 1).await?);
+    }
+    quiet.sort_unstable();
+    beside.sort_unstable();
+    Ok(Producers { quiet, beside })
+}
+
+async fn alone(scene: &Scene, share: u32) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let writing = Writing::start(scene, share);
+    tokio::time::sleep(QUIET).await;
+    writing.end(None).await
+}
+
+/// While a relay drains the backlog and marks its rows.
+async fn drained(
+    scene: &Scene,
+    backlog: &Backlog,
+    share: u32,
+) -> Result<Vec<Duration>, Box<dyn Error>> {
+    scene.copy_slot(backlog.slot, SLOT).await?;
+    let writing = Writing::start(scene, share);
+    // Until its warm-up is over the relay is not there.
+    tokio::time::sleep(2 * Duration::from_secs(1) * WARM_UP / RATE).await;
+    let began = Instant::now();
+    let mut relay = scene.settings.clone().with("slot_name", SLOT).start();
+    until_marked(&relay, backlog.rows).await?;
+    let times = writing.end(Some((began, Instant::now()))).await?;
+    relay.drain().await;
+    scene.drop_slot(SLOT).await?;
+    Ok(times)
+}
+
+struct Writing {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<writers::Commits>,
+}
+
+impl Writing {
+    fn start(scene: &Scene, share: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let schedule = Schedule {
+            rate: RATE,
+            events: 1,
+            first: share * TOTAL,
+            total: TOTAL,
+            stop: Arc::clone(&stop),
+        };
+        Self { stop, thread: writers::start(scene.postgres.socket_url(), schedule) }
+    }
+
+    /// The times of the commits that were under way between these moments, or of all.
+    async fn end(
+        self,
+        between: Option<(Instant, Instant)>,
+    ) -> Result<Vec<Duration>, Box<dyn Error>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        let commits = joined.map_err(|_| "the writers failed")??;
+        let is_within = |commit: &Commit| {
+            between.is_none_or(|(from, to)| commit.acknowledged >= from && commit.sent <= to)
+        };
+        let is_warm = |commit: &Commit| commit.number % TOTAL >= WARM_UP;
+        let measured = commits.iter().filter(|commit| is_warm(commit) && is_within(commit));
+        Ok(measured.map(|commit| commit.acknowledged - commit.sent).collect())
+    }
+}
+
+impl Producers {
+    pub fn note(&self, marks: &mut Marks) {
+        let [quiet, beside] =
+            [&self.quiet, &self.beside].map(|times| percentile(times, 990).as_secs_f64());
+        marks.note("producers p99", beside / quiet);
+    }
+
+    pub fn report(&self, report: &Report) {
+        report.line("");
+        report.line(&format!("Commits of a writer, {RATE}/s, from INSERT sent to COMMIT answered"));
+        report.line("");
+        report.line(&format!("  {:<32}{:>10}{:>10}{:>10}", "", "commits", "p50", "p99"));
+        for (name, times) in
+            [("quiet servers", &self.quiet), ("beside a drain that marks", &self.beside)]
+        {
+            let [p50, p99] = [500, 990].map(|permille| human(percentile(times, permille)));
+            report.line(&format!("  {name:<32}{:>10}{p50:>10}{p99:>10}", times.len()));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Writers that commit at a steady rate, whatever happens elsewhere.
+//!
+//! In: a schedule. Out: when each commit was due, sent and acknowledged. It must stay true that the
+//! schedule waits for nobody: commits are due at fixed moments, a late one does not move the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, NoTls};
+
+use crate::scene::PAYLOAD_BYTES;
+
+/// Connections that share the schedule: a commit that waits for the disk holds up one of them.
+const WRITERS: usize = 8;
+
+/// The event's number stands in its id, so that no map has to be shared while the clock runs.
+const INSERT: &str = "
+    INSERT INTO identity.outbox (event_id, event_type, aggregate_id, payload)
+    VALUES (('00000000-0000-4000-8000-' || lpad(to_hex($1::int8), 12, '0'))::uuid, 'UserCreated',
+            '6f1c2d3e-0000-4000-8000-000000000001', $2::text::jsonb)";
+const INSERT_MANY: &str = "
+    INSERT INTO identity.outbox (event_id, event_type, aggregate_id, payload)
+    SELECT ('00000000-0000-4000-8000-' || lpad(to_hex($1::int8 + n), 12, '0'))::uuid,
+           'UserCreated', '6f1c2d3e-0000-4000-8000-000000000001', $2::text::jsonb
+    FROM generate_series(0, $3::int8 - 1) AS n";
+
+/// When which events are committed.
+#[derive(Clone)]
+pub struct Schedule {
+    /// Commits per second.
+    pub rate: u32,
+    /// Events of a commit.
+    pub events: u32,
+    /// Commits, numbered from `first`: no two schedules on one table may share a number.
+    pub first: u32,
+    pub total: u32,
+    /// Ends it early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// One commit.
+pub struct Commit {
+    pub number: u32,
+    pub due: Instant,
+    pub sent: Instant,
+    pub acknowledged: Instant,
+}
+
+pub type Commits = Result<Vec<Commit>, String>;
+
+/// All writers on one thread of their own: tasks that mostly wait.
+pub fn start(url: String, schedule: Schedule) -> std::thread::JoinHandle<Commits> {
+    std::thread::spawn(move || write(&url, &schedule))
+}
+
+fn write(url: &str, schedule: &Schedule) -> Commits {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..WRITERS {
+            let connected = tokio_postgres::connect(url, NoTls).await;
+            let (client, connection) = connected.map_err(|error| error.to_string())?;
+            tokio::spawn(connection);
+            clients.push(client);
+        }
+        let began = Instant::now() + Duration::from_millis(50);
+        let writers = clients.into_iter().zip(0..).map(|(client, share)| {
+            let schedule = schedule.clone();
+            tokio::spawn(async move {
+                let done = write_share(&client, began, &schedule, share).await;
+                done.map_err(|error| error.to_string())
+            })
+        });
+        let mut commits = Vec::new();
+        for writer in writers.collect::<Vec<_>>() {
+            commits.extend(writer.await.map_err(|error| error.to_string())??);
+        }
+        Ok(commits)
+    })
+}
+
+async fn write_share(
+    client: &Client,
+    began: Instant,
+    schedule: &Schedule,
+    share: u32,
+) -> Result<Vec<Commit>, tokio_postgres::Error> {
+    let insert = client.prepare(if schedule.events == 1 { INSERT } else { INSERT_MANY }).await?;
+    let payload = format!(r#"{{"pad": "{}"}}"#, "x".repeat(PAYLOAD_BYTES - 11));
+    let events = i64::from(schedule.events);
+    let mut commits = Vec::new();
+    for place in (share..schedule.total).step_by(WRITERS) {
+        let due = began + Duration::from_secs(1) * place / schedule.rate;
+        tokio::time::sleep_until(due.into()).await;
+        if schedule.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let number = schedule.first + place;
+        let event = i64::from(number) * events;
+        let sent = Instant::now();
+        if events == 1 {
+            client.execute(&insert, &[&event, &payload]).await?;
+        } else {
+            client.execute(&insert, &[&event, &payload, &events]).await?;
+        }
+        commits.push(Commit { number, due, sent, acknowledged: Instant::now() });
+    }
+    Ok(commits)
+}
