@@ -12,7 +12,7 @@ use walrelay::config::{EntryFormat, TableName};
 use walrelay::lsn::{Lsn, Position};
 use walrelay::outbox::{Defaults, Envelope, Plan};
 use walrelay::pgoutput::{Message, decode};
-use walrelay::sink::{Batch, EntryWriter, Hint, Sealed, checkpoint_key};
+use walrelay::sink::{Batch, EntryWriter, Hint, Sealed, Varying, checkpoint_key};
 
 /// Events of a batch: the default of `batch_size`.
 pub const BATCH: usize = 256;
@@ -89,9 +89,11 @@ impl Events {
             ordinal += 1;
             let bytes = BATCH * (envelope.bytes() + 80);
             let batch = batch.get_or_insert_with(|| {
-                let hint = Hint { format, events: BATCH, bytes };
+                let hint = Hint { format, varying: Varying::default(), events: BATCH, bytes };
                 Batch::new(SHA, (STREAM, &checkpoint), envelope, hint)
             });
+            // As the line asks before each; these events share what they can.
+            black_box(batch.fits(envelope).is_ok());
             batch.push(envelope, Position { commit_lsn, ordinal }, writer);
         })?;
         let batch = batch.ok_or("no event")?;

@@ -385,3 +385,63 @@ impl Streams {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EntryFormat, Ordering, TableName};
+    use crate::outbox::OccurredAt;
+    use crate::sink::EntryWriter;
+
+    fn limits() -> Limits {
+        Limits {
+            outbox: TableName { schema: "identity".to_owned(), name: "outbox".to_owned() },
+            stream: "s".to_owned(),
+            slot: "walrelay".to_owned(),
+            source: "walrelay@7".to_owned(),
+            format: EntryFormat::Fields,
+            batch_events: 100,
+            batch_bytes: 100_000,
+            batches_in_flight: 1,
+            event_bytes_max: 1_000,
+            maxlen: 0,
+            publish_sha: "sha".into(),
+            ordering: Ordering::PerAggregate,
+            parks: false,
+        }
+    }
+
+    fn event<'a>(event_type: &'a [u8], tenant: &'a [u8]) -> Envelope<'a> {
+        Envelope {
+            event_id: b"id",
+            event_type,
+            stream: b"s",
+            schema_version: b"1",
+            occurred_at: OccurredAt::from_postgres_micros(0),
+            tenant_id: tenant.into(),
+            aggregate_id: b"a",
+            aggregate_type: b"",
+            payload: b"{}",
+            correlation_id: None,
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_field_that_varies_ends_one_batch_and_no_other() {
+        let (limits, mut streams) = (limits(), Streams::default());
+        let mut writer = EntryWriter::new(EntryFormat::Fields, String::new());
+        let id = streams.find(b"s", &limits);
+        let mut push = |kind: u8, tenant: u8| {
+            let (kind, tenant) = ([kind], [tenant]);
+            let event = event(&kind, &tenant);
+            streams.push(id, &event, &limits, |filling| {
+                filling.batch.push(&event, Position::START, &mut writer);
+            });
+            streams.batches
+        };
+        assert_eq!([push(1, 1), push(1, 1), push(1, 1)], [1, 1, 1]);
+        assert_eq!([push(2, 1), push(3, 1), push(1, 1)], [2, 2, 2], "types differ from here on");
+        assert_eq!([push(1, 2), push(3, 3), push(2, 1)], [3, 3, 3], "and tenants");
+    }
+}

@@ -211,26 +211,4 @@ mod tests {
         assert_eq!(name(Layout::new(EntryFormat::Fields, &first, all)), "fieldsEVTAC");
         assert_eq!(name(Layout::new(EntryFormat::Json, &first, all)), "data");
     }
-
-    #[test]
-    fn what_varied_once_does_not_split_another_batch() {
-        let (mut varying, mut batches) = (Varying::default(), 0);
-        let mut open: Option<(Layout, Shared)> = None;
-        for n in 0..20_u8 {
-            let (kind, tenant) = ([n % 2], [n % 5]);
-            let event = envelope(&kind, &tenant, None);
-            let unlike = open.as_ref().map(|(_, shared)| shared.unlike(&event));
-            let fits = match (&open, unlike) {
-                (Some((Layout::Fields(has), _)), Some(unlike)) => has.and(unlike) == *has,
-                _ => false,
-            };
-            if !fits {
-                varying = varying.and(unlike.unwrap_or_default());
-                let layout = Layout::new(EntryFormat::Fields, &event, varying);
-                open = Some((layout, Shared::new(&event)));
-                batches += 1;
-            }
-        }
-        assert_eq!(batches, 2);
-    }
 }
