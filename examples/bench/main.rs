@@ -21,6 +21,7 @@ mod polling;
 mod recovery;
 mod report;
 mod scene;
+mod shards;
 mod throughput;
 
 use std::error::Error;
@@ -59,6 +60,9 @@ async fn bench() -> Result<(), Box<dyn Error>> {
     let _stage = Stage::set()?;
     let report = Report::new();
     report.line("walrelay bench");
+    if std::env::var_os("ONLY_SHARDS").is_some() {
+        return shards::report(&report, rows, rounds).await;
+    }
     let mut scene = Scene::start(rows).await?;
     report.machine(&mut scene).await?;
     scene.fill().await?;
