@@ -31,8 +31,9 @@ use crate::shutdown::Shutdown;
 use crate::sink::{Failure, Gate, Sink};
 use crate::telemetry::{State, Status, Where};
 
-/// How long the server may take to end the copy with us.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the server may take to end the copy with us: behind the default `shutdown_grace` it
+/// leaves a second of the ten that a container is given.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a session ended without an error.
 pub(super) enum End {
