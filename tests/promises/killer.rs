@@ -14,7 +14,7 @@ const DEAD: &str = "identity.outbox WHERE dead_lettered_at IS NOT NULL";
 const MEMORY_KB: u64 = 250_000;
 const ROW_BYTES: i32 = 60_000_000;
 /// What two threads more have of the address space.
-const MEMORY_KB_OF_THREADS: u64 = 150_000;
+const MEMORY_KB_OF_THREADS: u64 = 60_000;
 const PARKED: &str = "identity.outbox WHERE next_attempt_at IS NOT NULL";
 
 /// The `n` of each event in the stream.

@@ -179,6 +179,37 @@ async fn lines_of_different_divisions_and_pollers_never_work_at_one_time() {
 }
 
 #[tokio::test]
+async fn while_shards_have_no_slots_yet_no_other_division_begins() {
+    let world = World::bare(&[], &[]).await;
+    world.settings.clone().with("mode", "poll").setup().await;
+    let client = world.postgres.client().await;
+    insert(&client, 1, 100).await;
+    // A snapshot waits for it.
+    client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let mut two = shards(&world.settings, 2).start();
+    wait::until("both take a snapshot", PATIENCE, async || {
+        let status = two.status().await;
+        let shards = status["shards"].as_array()?;
+        (shards.len() == 2 && shards.iter().all(|shard| shard["state"] == "snapshot")).then_some(())
+    })
+    .await;
+    let mut others = Vec::new();
+    for settings in [another(&world), another(&world).with("mode", "poll")] {
+        let relay = settings.start();
+        relay.until_state("standby").await;
+        others.push(relay);
+    }
+    assert_eq!(world.consumer().len().await, Some(0));
+    client.batch_execute("COMMIT").await.unwrap();
+    two.ready().await;
+    assert_all_published(&world).await;
+    world.until_marked().await;
+    for relay in others.iter_mut().chain([&mut two]) {
+        relay.drain().await;
+    }
+}
+
+#[tokio::test]
 async fn a_filter_of_another_kind_is_refused_with_the_statement_that_mends_it() {
     let world = World::bare(&[], &[]).await;
     let settings = shards(&world.settings, 2);
@@ -252,6 +283,9 @@ async fn aggregates_of_any_type_and_none_at_all_are_each_in_one_shard() {
         world.postgres.run(&rows).await;
         let mut relay = settings.start_ready().await;
         world.until_marked().await;
+        let (_, page) = relay.get("/metrics").await.expect("a page");
+        let line = "walrelay_backlog_rows_total 100";
+        assert!(page.lines().any(|found| found == line), "each is in one snapshot\n{page}");
         world.postgres.run(&rows).await;
         world.until_marked().await;
         let ledger = Ledger::of_one_writer(&world.postgres.client().await).await;

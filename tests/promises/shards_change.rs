@@ -3,7 +3,7 @@
 use crate::harness::ledger::Ledger;
 use crate::harness::relay::Settings;
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{World, count};
+use crate::harness::world::{SLOT, STREAM, World, count};
 use crate::lost_slot::unmarked;
 use crate::shards::{assert_all_published, insert, shards, slots, write};
 
@@ -30,15 +30,25 @@ async fn shards_are_divided_anew_under_a_writer_by_sigkill_and_by_sigterm() {
     relay.drain().await;
 }
 
+/// Who may write to the stream in the name of the slot of one line for all.
+async fn epoch(world: &World) -> u64 {
+    let system = world.postgres.text("SELECT system_identifier FROM pg_control_system()").await;
+    let mut command = redis::cmd("HGET");
+    command.arg(format!("walrelay:{{{STREAM}}}:{SLOT}@{system}")).arg("epoch");
+    command.query_async(&mut world.redis.connection().await).await.unwrap()
+}
+
 #[tokio::test]
 async fn what_the_old_line_had_published_and_not_marked_is_not_published_again() {
     let world = World::new().await;
     unmarked(&world, false).await;
+    let before = epoch(&world).await;
     let mut relay = shards(&world.settings, 2).start_ready().await;
     world.until_marked().await;
     let ledger = Ledger::of_one_writer(&world.postgres.client().await).await;
     ledger.assert_same_events(&world.consumer().read(100).await);
     assert!(relay.output().contains("rows were in their streams"), "{}", relay.output());
+    assert_eq!(epoch(&world).await, before + 1, "whoever has that slot's stream is fenced off");
     relay.drain().await;
 }
 
