@@ -48,7 +48,7 @@ async fn what_the_old_line_had_published_and_not_marked_is_not_published_again()
     let ledger = Ledger::of_one_writer(&world.postgres.client().await).await;
     ledger.assert_same_events(&world.consumer().read(100).await);
     assert!(relay.output().contains("rows were in their streams"), "{}", relay.output());
-    assert_eq!(epoch(&world).await, before + 1, "whoever has that slot's stream is fenced off");
+    assert!(epoch(&world).await > before, "whoever writes in the name of that slot is fenced off");
     relay.drain().await;
 }
 
