@@ -3,14 +3,21 @@
 -- Repeating it changes nothing. Needs REPLICATION; waits for the transactions that are running.
 -- From PostgreSQL 17 on it is a failover slot: synchronised to standbys that have
 -- sync_replication_slots = on. A slot does not send what was committed before it: where {table}
--- holds unpublished rows and they are to be published, none is made here. `walrelay run` makes it,
--- with a snapshot.
+-- holds unpublished rows and they are to be published, or where slots of another number of shards
+-- are there, none is made here. `walrelay run` makes it, with a snapshot.
 DO $walrelay$
 BEGIN
     -- To wait for open transactions is to wait for their locks.
     PERFORM pg_catalog.set_config('lock_timeout', '0', true);
     PERFORM pg_catalog.pg_advisory_xact_lock(1635018098);
     IF EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot}) THEN
+        RETURN;
+    END IF;
+    -- Lines of another number of shards: what they send this one would send again.
+    IF EXISTS (
+        SELECT FROM pg_catalog.pg_replication_slots
+        WHERE database = current_database() AND slot_name ~ {others}
+    ) THEN
         RETURN;
     END IF;
     IF pg_catalog.current_setting('server_version_num')::int4 >= 170000 THEN

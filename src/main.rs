@@ -45,10 +45,12 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Setup { print, role, notify } => {
             let (table, publication, slot) = loaded.names()?;
+            let shards = loaded.shards()?;
             let plan = setup::Plan {
                 table: &table,
                 publication: &publication,
                 slot: &slot,
+                shards: &shards,
                 backlog: loaded.backlog()?,
                 mode: loaded.mode()?,
                 notify,

@@ -17,7 +17,25 @@ pub struct Shutdown {
     wish: watch::Receiver<bool>,
 }
 
+/// Raises a wish by hand.
+#[derive(Debug)]
+pub struct Stop(watch::Sender<bool>);
+
+impl Stop {
+    /// From now on it is raised.
+    pub fn raise(&self) {
+        self.0.send_replace(true);
+    }
+}
+
 impl Shutdown {
+    /// A wish that is raised by nothing but what is returned with it.
+    #[must_use]
+    pub fn by_hand() -> (Stop, Self) {
+        let (sender, wish) = watch::channel(false);
+        (Stop(sender), Self { wish })
+    }
+
     /// Listens for SIGTERM and SIGINT from now on.
     pub fn on_signals() -> Result<Self> {
         let failed = |error| Error::definite("cannot listen for signals").because(error);

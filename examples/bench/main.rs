@@ -33,6 +33,7 @@ mod recovery;
 mod report;
 mod samples;
 mod scene;
+mod shards;
 mod throughput;
 mod transaction;
 mod writers;
@@ -112,7 +113,10 @@ async fn measure(
     if parts.has(Part::Instructions) {
         instructions::measure(report, marks)?;
     }
-    if !parts.need_servers() {
+    if parts.has(Part::Shards) {
+        shards::report(report, rows, number("ROUNDS", 3)?).await?;
+    }
+    if !parts.need_the_scene() {
         return Ok(());
     }
     let mut scene = Scene::start().await?;

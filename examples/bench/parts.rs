@@ -17,9 +17,11 @@ pub enum Part {
     Instructions,
     /// Not a part of the usual run: `make bench-growth`.
     Growth,
+    /// Neither.
+    Shards,
 }
 
-const NAMES: [(&str, Part); 9] = [
+const NAMES: [(&str, Part); 10] = [
     ("throughput", Part::Throughput),
     ("polling", Part::Polling),
     ("producers", Part::Producers),
@@ -29,6 +31,7 @@ const NAMES: [(&str, Part); 9] = [
     ("recovery", Part::Recovery),
     ("instructions", Part::Instructions),
     ("growth", Part::Growth),
+    ("shards", Part::Shards),
 ];
 
 /// Those that are to run.
@@ -38,7 +41,8 @@ impl Parts {
     pub fn from_environment() -> Result<Self, Box<dyn Error>> {
         let text = std::env::var("ONLY").unwrap_or_default();
         if text.is_empty() {
-            let usual = NAMES.iter().map(|(_, part)| *part).filter(|part| *part != Part::Growth);
+            let usual = NAMES.iter().map(|(_, part)| *part);
+            let usual = usual.filter(|part| !matches!(part, Part::Growth | Part::Shards));
             return Ok(Self(usual.collect()));
         }
         let mut parts = Vec::new();
@@ -55,9 +59,9 @@ impl Parts {
         self.0.contains(&part)
     }
 
-    /// Instructions are counted without any.
-    pub fn need_servers(&self) -> bool {
-        self.0.iter().any(|part| *part != Part::Instructions)
+    /// Instructions are counted without servers, and shards have servers of their own.
+    pub fn need_the_scene(&self) -> bool {
+        self.0.iter().any(|part| !matches!(part, Part::Instructions | Part::Shards))
     }
 
     pub fn has_any(&self, parts: &[Part]) -> bool {

@@ -5,7 +5,7 @@ SELECT
     p.pubinsert AS publishes_insert,
     p.pubviaroot AS via_root,
     t.pubname IS NOT NULL AS is_covered,
-    pg_catalog.to_jsonb(t) ->> 'rowfilter' IS NOT NULL AS is_filtered,
+    pg_catalog.to_jsonb(t) ->> 'rowfilter' AS row_filter,
     EXISTS (
         SELECT FROM pg_catalog.pg_class AS c
         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -1,6 +1,6 @@
--- How many rows are parked, how many of them are due, and in how many seconds the next one is that
--- waits behind no other of its lane ({lane}, as in start_due.sql). Reads only, by the index on
--- next_attempt_at.
+-- Of the rows that {mine} is true of: how many are parked, how many of them are due, and in how
+-- many seconds the next one is that waits behind no other of its lane ({lane}, as in
+-- start_due.sql). Reads only, by the index on next_attempt_at.
 SELECT
     pg_catalog.count(*) AS parked,
     pg_catalog.count(*) FILTER (WHERE next_attempt_at <= pg_catalog.now()) AS due,
@@ -12,6 +12,7 @@ SELECT
             SELECT DISTINCT ON ({lane}) next_attempt_at
             FROM {table}
             WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+                AND {mine}
             ORDER BY
                 {lane},
                 wal_position COLLATE "C" NULLS LAST,
@@ -21,3 +22,4 @@ SELECT
     )::float8 AS seconds
 FROM {table}
 WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+    AND {mine}

@@ -5,7 +5,8 @@
 -- 2, 3 or more times), $2 the most rows. Past five times nothing is begun: that row is refused.
 -- What the slot $3 has not confirmed may be sent again with all that stood before it: it would be
 -- behind this then, so this waits. Where there is no such slot nothing does.
--- Reads all parked rows, by the index on next_attempt_at; locks those picked for this statement.
+-- Only rows that {mine} is true of: those that this slot sends. Reads all parked rows, by the index
+-- on next_attempt_at; locks those picked for this statement.
 WITH slot AS MATERIALIZED (
     SELECT pg_catalog.max(pg_catalog.lpad(
         pg_catalog.to_hex((s.confirmed_flush_lsn - '0/0'::pg_lsn)::int8), 16, '0'
@@ -24,6 +25,7 @@ parked AS MATERIALIZED (
         least(greatest(started_attempts - attempts, 0), 3) AS class
     FROM {table}, slot
     WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+        AND {mine}
 ),
 ranked AS (
     SELECT

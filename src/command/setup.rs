@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use crate::config::{Backlog, DatabaseUrl, Mode, TableName};
+use crate::config::{Backlog, DatabaseUrl, Mode, Shard, Shards, TableName};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql, quote};
 
@@ -27,10 +27,12 @@ const ROLE: &str = include_str!("../../sql/role.sql");
 pub struct Plan<'a> {
     /// The outbox.
     pub table: &'a TableName,
-    /// The publication.
+    /// The publication, or the beginning of the shards' names.
     pub publication: &'a str,
-    /// The slot.
+    /// The slot, or the beginning of the shards' names.
     pub slot: &'a str,
+    /// The lines that share the outbox.
+    pub shards: &'a Shards,
     /// What becomes of unpublished rows from before the slot.
     pub backlog: Backlog,
     /// How events are found: polling needs no publication and no slot.
@@ -79,8 +81,13 @@ impl Plan<'_> {
             parts.push(postgres::notify_sql(self.table));
         }
         if self.mode != Mode::Poll {
-            parts.push(postgres::create_publication_sql(self.publication, self.table));
-            parts.push(postgres::create_slot_sql(self.slot, self.table, self.backlog));
+            for shard in self.shards.all() {
+                let publication = shard.name(self.publication);
+                parts.push(postgres::create_publication_sql(&publication, self.table, shard));
+            }
+            for shard in self.shards.all() {
+                parts.push(postgres::create_slot_sql((self.slot, shard), self.table, self.backlog));
+            }
         }
         parts.extend(self.role.map(|role| self.role_sql(role)));
         parts.join("\n")
@@ -110,6 +117,11 @@ pub async fn run(
         Mode::Wal => postgres::facts(&client).await?,
         Mode::Poll | Mode::Auto => postgres::facts_without_wal(&client).await?,
     };
+    if plan.mode != Mode::Poll
+        && let Some(shard) = plan.shards.all().next()
+    {
+        postgres::check_version(shard, &facts.version, facts.version_num)?;
+    }
     let doing = "cannot wait for another setup";
     // lock_timeout would end this wait early; the other setup takes some milliseconds.
     client.batch_execute("RESET lock_timeout").await.map_err(|error| from_sql(doing, error))?;
@@ -138,30 +150,35 @@ async fn set_up_stream(
     plan: &Plan<'_>,
     report: &mut Report<'_, impl Write>,
 ) -> Result<()> {
-    let name = plan.publication;
-    let is_there = postgres::find_publication(client, name, plan.table).await?;
-    if !is_there {
-        postgres::create_publication(client, name, plan.table).await?;
+    for shard in plan.shards.all() {
+        let name = shard.name(plan.publication);
+        let is_there = postgres::find_publication(client, &name, plan.table, shard).await?;
+        if !is_there {
+            postgres::create_publication(client, &name, plan.table, shard).await?;
+        }
+        report.line("publication", &name, found_or_created(is_there))?;
     }
-    report.line("publication", name, found_or_created(is_there))?;
-    set_up_slot(client, plan, target.database(), report).await
+    for shard in plan.shards.all() {
+        set_up_slot(client, plan, (shard, target.database()), report).await?;
+    }
+    Ok(())
 }
 
 async fn set_up_slot(
     client: &Client,
     plan: &Plan<'_>,
-    database: &str,
+    (shard, database): (Shard, &str),
     report: &mut Report<'_, impl Write>,
 ) -> Result<()> {
-    let name = plan.slot;
+    let name = &shard.name(plan.slot);
     let outcome = match postgres::find_slot(client, name, database).await? {
         Some(slot) if slot.lost.is_some() => "lost; `walrelay run` replaces it",
         Some(_) => "found",
         None => {
-            postgres::create_slot(client, name, plan.table, plan.backlog).await?;
+            postgres::create_slot(client, (plan.slot, shard), plan.table, plan.backlog).await?;
             match postgres::find_slot(client, name, database).await? {
                 Some(_) => "created",
-                None => "left to `walrelay run`, which publishes the rows from before it first",
+                None => "left to `walrelay run`: there are rows or slots from before it",
             }
         }
     };
@@ -257,17 +274,23 @@ impl<W: Write> Report<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Inputs, load};
 
-    fn plan<'a>(table: &'a TableName, role: Option<&'a str>) -> Plan<'a> {
+    fn plan<'a>(table: &'a TableName, role: Option<&'a str>, shards: &'a Shards) -> Plan<'a> {
         let (backlog, mode, notify) = (Backlog::Publish, Mode::Wal, true);
-        Plan { table, publication: "p'\"", slot: "walrelay", backlog, mode, notify, role }
+        Plan { table, publication: "p'\"", slot: "walrelay", shards, backlog, mode, notify, role }
+    }
+
+    fn whole() -> Shards {
+        load(&Inputs::default()).unwrap().shards().unwrap()
     }
 
     #[test]
     fn the_script_has_no_placeholder_left() {
         let table = TableName { schema: "identity".into(), name: "outbox".into() };
-        let script = plan(&table, Some("re\"lay")).script();
-        let left = ["{table}", "{publication", "{slot}", "{role", "{schema}", "{publishes"];
+        let script = plan(&table, Some("re\"lay"), &whole()).script();
+        let left =
+            ["{table}", "{publication", "{slot}", "{role", "{schema}", "{publishes", "{others}"];
         assert!(left.iter().all(|mark| !script.contains(mark)), "{script}");
         assert!(script.contains("CREATE TABLE identity.outbox"));
         assert!(script.contains(r#"CREATE PUBLICATION "p'""" FOR TABLE "identity"."outbox""#));
@@ -278,7 +301,8 @@ mod tests {
     #[test]
     fn polling_is_set_up_without_anything_of_replication() {
         let table = TableName { schema: "identity".into(), name: "outbox".into() };
-        let plan = Plan { mode: Mode::Poll, notify: false, ..plan(&table, Some("relay")) };
+        let shards = whole();
+        let plan = Plan { mode: Mode::Poll, notify: false, ..plan(&table, Some("relay"), &shards) };
         let script = plan.script();
         for word in ["PUBLICATION", "replication_slot", "REPLICATION", "TRIGGER"] {
             assert!(!script.contains(word), "{word} in\n{script}");
@@ -286,9 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn each_shard_gets_a_publication_for_its_rows_and_a_slot() {
+        let table = TableName { schema: "identity".into(), name: "outbox".into() };
+        let flags = vec![("shards".to_owned(), "3".to_owned(), "--set".to_owned())];
+        let loaded = load(&Inputs { flags, ..Inputs::default() }).unwrap();
+        let shards = loaded.shards().unwrap();
+        let script = plan(&table, None, &shards).script();
+        for number in 1..=3 {
+            assert!(script.contains(&format!(r#"CREATE PUBLICATION "p'""_{number}of3""#)));
+            assert!(script.contains(&format!("% 3 = {})", number - 1)), "{script}");
+            assert!(script.contains(&format!("slot_name = 'walrelay_{number}of3'")));
+        }
+        assert!(script.contains("slot_name ~ '^walrelay(_[0-9]+of(?!3$)[0-9]+)?$'"), "{script}");
+    }
+
+    #[test]
     fn a_foreign_table_is_completed_and_never_created() {
         let table = TableName { schema: "app".into(), name: "events".into() };
-        let script = plan(&table, None).script();
+        let script = plan(&table, None, &whole()).script();
         assert!(!script.contains("CREATE TABLE"));
         assert!(script.contains(r#"ALTER TABLE "app"."events""#));
         assert!(added_columns().contains(&"dead_lettered_at"));

@@ -43,6 +43,8 @@ pub enum Kind {
     Decimal(u32, u32),
     /// An IP address.
     Address,
+    /// Some of the shards.
+    ShardList,
 }
 
 impl fmt::Display for Kind {
@@ -75,6 +77,7 @@ impl fmt::Display for Kind {
                 write!(f, "{} to {}", f64::from(*min) / 100.0, f64::from(*max) / 100.0)
             }
             Self::Address => f.write_str("an IP address"),
+            Self::ShardList => f.write_str("all, or numbers like 1,3"),
         }
     }
 }
@@ -164,6 +167,14 @@ pub const SETTINGS: &[Setting] = &[
         "The publication that covers the outbox",
     ),
     setting("outbox_table", "identity.outbox", Kind::Table, "The outbox"),
+    setting(
+        "shards",
+        "1",
+        Kind::Count(1, 16),
+        "How many lines share the outbox, by a hash of the aggregate, each with a slot and a \
+         publication of its own; above 1 from PostgreSQL 15 on, and not for polling",
+    ),
+    setting("shard", "all", Kind::ShardList, "Which of the shards run in this process"),
     setting(
         "stream_name",
         "identity.user.v1",

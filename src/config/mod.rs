@@ -13,6 +13,7 @@ mod durability;
 mod redis_url;
 mod retry;
 mod settings;
+mod shards;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use database_url::{DatabaseUrl, SslMode, Tls};
 pub use durability::Durability;
 pub use retry::Retry;
 pub use settings::{Loaded, Settings, Shown, load};
+pub use shards::{SHARDS_MAX, Shard, Shards};
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
 pub use values::{TableName, duration};
 pub use words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};

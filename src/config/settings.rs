@@ -16,6 +16,7 @@ use super::database_url::DatabaseUrl;
 use super::durability::Durability;
 use super::redis_url;
 use super::retry::Retry;
+use super::shards::{self, Shard, Shards};
 use super::source::{Inputs, Layers, Origin, is_service_address};
 use super::values::{self, TableName};
 use super::words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};
@@ -32,10 +33,18 @@ pub struct Settings {
     pub database_url: DatabaseUrl,
     /// Redis.
     pub redis_url: SecretString,
-    /// The replication slot.
+    /// The replication slot of the line.
     pub slot_name: String,
-    /// The publication.
+    /// The publication of the line.
     pub publication_name: String,
+    /// What `slot_name` is set to: with shards, the beginning of their names.
+    pub slot_base: String,
+    /// The same of `publication_name`.
+    pub publication_base: String,
+    /// The lines of the outbox, and those of this process.
+    pub shards: Shards,
+    /// The rows of the line.
+    pub shard: Shard,
     /// The outbox.
     pub outbox_table: TableName,
     /// The stream of rows without a topic.
@@ -88,6 +97,19 @@ pub struct Settings {
     pub retention: Option<Duration>,
 }
 
+impl Settings {
+    /// The same for the line of one shard.
+    #[must_use]
+    pub fn of_shard(&self, shard: Shard) -> Self {
+        Self {
+            slot_name: shard.name(&self.slot_base),
+            publication_name: shard.name(&self.publication_base),
+            shard,
+            ..self.clone()
+        }
+    }
+}
+
 /// A setting as people see it.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -131,6 +153,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded> {
     }
     let loaded = Loaded { layers };
     complaints.extend(loaded.impossible_pair());
+    complaints.extend(loaded.impossible_shards());
     if complaints.is_empty() {
         return Ok(loaded);
     }
@@ -181,6 +204,7 @@ fn check(setting: &Setting, text: &str) -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(_) => Err("is no IP address".to_owned()),
         },
+        Kind::ShardList => shards::numbers(text).map(drop),
     }
 }
 
@@ -199,6 +223,28 @@ impl Loaded {
                  two different names"
             )
         })
+    }
+
+    /// Only where the settings can be read at all: each by itself has been complained about.
+    fn impossible_shards(&self) -> Vec<String> {
+        let (of, here) = (self.whole("shards"), self.text("shard").unwrap_or_default());
+        let Ok(of) = of else { return Vec::new() };
+        let shards = match Shards::parse(of, here) {
+            Ok(shards) => shards,
+            Err(_) if shards::numbers(here).is_err() => return Vec::new(),
+            Err(reason) => {
+                let (one, other) = (self.origin("shards"), self.origin("shard"));
+                let text = format!(
+                    "shard = {here:?} (set in {other}): {reason}, as shards is set in {one}"
+                );
+                return vec![text];
+            }
+        };
+        let complain = |name: &str| {
+            let complaint = shards.complaint(self.text(name)?)?;
+            Some(format!("{name} (set in {}): {complaint}", self.origin(name)))
+        };
+        ["slot_name", "publication_name"].into_iter().filter_map(complain).collect()
     }
 
     fn origin(&self, name: &str) -> Origin {
@@ -257,6 +303,12 @@ impl Loaded {
         ))
     }
 
+    /// The lines of the outbox, and those of this process.
+    pub fn shards(&self) -> Result<Shards> {
+        let of = self.whole("shards")?;
+        self.value("shard", |text| Shards::parse(of, text))
+    }
+
     /// The stream of rows without a topic.
     pub fn stream_name(&self) -> Result<String> {
         self.value("stream_name", values::stream_name)
@@ -295,8 +347,12 @@ impl Loaded {
             database_url: self.database_url()?,
             redis_url: self
                 .value("redis_url", |text| Ok::<_, ()>(text.trim().to_owned().into()))?,
+            slot_base: slot_name.clone(),
+            publication_base: publication_name.clone(),
             slot_name,
             publication_name,
+            shards: self.shards()?,
+            shard: Shard::WHOLE,
             outbox_table,
             stream_name: self.stream_name()?,
             entry_format: self.word("entry_format", EntryFormat::parse)?,

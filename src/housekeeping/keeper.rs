@@ -32,8 +32,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// What must be true of a row's WAL before the row may go.
 #[derive(Clone, Debug)]
 pub enum Bound {
-    /// This slot has confirmed it.
-    Slot(String),
+    /// All these slots have confirmed it.
+    Slots(Vec<String>),
     /// There is no slot: the mark says it all.
     Mark,
 }
@@ -95,8 +95,8 @@ impl Keeper {
     async fn session(&self) -> Result<Infallible> {
         let client = self.target.sql().await?;
         postgres::set_up_session(&client).await?;
-        let (slot, status) = (self.bound.slot(), Arc::clone(&self.status));
-        let mut broom = Broom { client, slot, status };
+        let (slots, status) = (self.bound.slots(), Arc::clone(&self.status));
+        let mut broom = Broom { client, slots, status };
         let mut samples = Samples::new(self.retention);
         let mut walks = HashMap::new();
         let mut has_warned = false;
@@ -117,9 +117,9 @@ impl Keeper {
 }
 
 impl Bound {
-    fn slot(&self) -> Option<String> {
+    fn slots(&self) -> Option<Vec<String>> {
         match self {
-            Self::Slot(name) => Some(name.clone()),
+            Self::Slots(names) => Some(names.clone()),
             Self::Mark => None,
         }
     }
@@ -128,7 +128,7 @@ impl Bound {
 /// A connection that deletes, and what it counts.
 pub(super) struct Broom {
     pub client: Client,
-    slot: Option<String>,
+    slots: Option<Vec<String>>,
     pub status: Arc<Status>,
 }
 
@@ -137,10 +137,10 @@ impl Broom {
     async fn look(&self) -> Result<(Sample, i64)> {
         let at = Instant::now();
         let doing = "cannot ask where PostgreSQL stands";
-        let row = self.client.query_one(SAMPLE, &[&self.slot]).await;
+        let row = self.client.query_one(SAMPLE, &[&self.slots]).await;
         let row = row.map_err(|error| from_sql(doing, error))?;
         // A slot that is missing has confirmed nothing.
-        let nothing = if self.slot.is_some() { i64::MIN } else { i64::MAX };
+        let nothing = if self.slots.is_some() { i64::MIN } else { i64::MAX };
         let confirmed = row.get::<_, Option<i64>>("confirmed").unwrap_or(nothing);
         Ok((Sample { at, xmin: row.get("xmin"), lsn: row.get("lsn") }, confirmed))
     }

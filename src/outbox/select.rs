@@ -74,6 +74,13 @@ impl Selection {
         })
     }
 
+    /// The same for those rows only that meet this condition as well.
+    #[must_use]
+    pub fn restricted_to(mut self, condition: &str) -> Self {
+        self.unpublished = format!("{} AND {condition}", self.unpublished);
+        self
+    }
+
     /// What stands behind SELECT for id and event_id alone.
     #[must_use]
     pub fn identities(&self) -> &str {

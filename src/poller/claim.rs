@@ -100,6 +100,7 @@ impl Desk {
             Ordering::PerAggregate => "coalesce(nullif(aggregate_id::text, ''), '#' || id::text)",
             Ordering::None => "id",
         };
+        let mine = postgres::shard_condition(settings.shard);
         let event_id = if event_id_is_uuid {
             "o.event_id = ANY ($1::text[]::uuid[])"
         } else {
@@ -112,6 +113,7 @@ impl Desk {
                 .replace("{table}", &quoted)
                 .replace("{table_text}", &quote::literal(&quoted))
                 .replace("{lane}", lane)
+                .replace("{mine}", &mine)
                 .replace("{event_id}", event_id)
                 .replace("{list}", list);
             let prepared = client.prepare_typed(&sql, types).await;

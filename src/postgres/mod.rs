@@ -16,6 +16,7 @@ pub mod quote;
 mod replication;
 mod server;
 mod session;
+mod shard;
 mod slot;
 mod snapshot;
 mod standing;
@@ -28,16 +29,20 @@ pub use connect::Target;
 pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
 pub use notify::{install as install_notify, listen, sql as notify_sql};
 pub use publication::{
-    create as create_publication, create_sql as create_publication_sql, find as find_publication,
+    check_version, create as create_publication, create_sql as create_publication_sql,
+    find as find_publication,
 };
 pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, facts_without_wal, missing_replication_right};
 pub use session::{SESSION, set_up as set_up_session};
+pub use shard::condition as shard_condition;
 pub use slot::{
     Slot, copy as copy_slot, create as create_slot, create_sql as create_slot_sql,
-    drop_idle as drop_slot, find as find_slot, free as free_slots,
+    drop_idle as drop_slot, find as find_slot, free as free_slots, siblings as sibling_slots,
 };
 pub use snapshot::Exported;
 pub use standing::Standing;
-pub use table_lock::{Holder, Tenure, holder as table_holder, try_lock as try_lock_table};
+pub use table_lock::{
+    Holder, Tenure, holder as table_holder, try_lock as try_lock_table, try_lock_clearing,
+};
 pub use walsender::{Walsender, holds as holds_slot, walsender};

@@ -1,21 +1,40 @@
 //! The publication: find it, create it, refuse one that would hide events.
 //!
-//! In: an SQL client and names. Out: nothing, or the complaint. It must stay true that an existing
-//! publication is never changed from here: it may serve others.
+//! In: an SQL client, names, and the shard it is for. Out: nothing, or the complaint. It must stay
+//! true that an existing publication is never changed from here: it may serve others; and that a
+//! shard's lets through that shard's rows and no others.
 
 use tokio_postgres::Client;
 
 use super::failure::from_sql;
 use super::quote;
-use crate::config::TableName;
+use super::shard::{condition, is_filter};
+use crate::config::{Shard, TableName};
 use crate::error::{Error, Result};
 
 const FIND_PUBLICATION: &str = include_str!("../../sql/queries/find_publication.sql");
 const CREATE_PUBLICATION: &str = include_str!("../../sql/publication.sql");
+const CREATE_SHARD: &str = include_str!("../../sql/publication_shard.sql");
 
-/// Whether the publication exists. One that lacks the table or its INSERTs is a definite error; one
-/// with a row filter is only warned of, because the filter may be wanted.
-pub async fn find(client: &Client, name: &str, table: &TableName) -> Result<bool> {
+/// From here on publications have row filters.
+const VERSION_ROW_FILTER: i32 = 150_000;
+
+/// Shards need publications with row filters: a definite error where the server has none.
+pub fn check_version(shard: Shard, version: &str, version_num: i32) -> Result<()> {
+    if shard.is_whole() || version_num >= VERSION_ROW_FILTER {
+        return Ok(());
+    }
+    Err(Error::definite(format!(
+        "shards = {}, but PostgreSQL {version} has no row filters for publications",
+        shard.of
+    ))
+    .hint("set shards = 1, or upgrade PostgreSQL to 15 or later"))
+}
+
+/// Whether the publication exists. One that lacks the table or its INSERTs is a definite error, and
+/// so is one that does not filter for its shard. For one line that takes all rows a filter is only
+/// warned of: it may be wanted.
+pub async fn find(client: &Client, name: &str, table: &TableName, shard: Shard) -> Result<bool> {
     let doing = format!("cannot read publication {name:?}");
     let found = client
         .query_opt(FIND_PUBLICATION, &[&name, &table.schema, &table.name])
@@ -41,7 +60,21 @@ pub async fn find(client: &Client, name: &str, table: &TableName) -> Result<bool
         let what = format!("publication {name:?} does not cover table {table}");
         return Err(Error::definite(what).hint(hint));
     }
-    if row.get("is_filtered") {
+    let filter: Option<&str> = row.get("row_filter");
+    if !shard.is_whole() && !filter.is_some_and(|filter| is_filter(shard, filter)) {
+        let filter = filter.unwrap_or("none");
+        return Err(Error::definite(format!(
+            "publication {name:?} is to let through shard {shard} of table {table}, and its row \
+             filter is another one: {filter}"
+        ))
+        .hint(format!(
+            "ALTER PUBLICATION {publication} SET TABLE {quoted} WHERE ({}); and drop its \
+             replication slot if there is one (SELECT pg_drop_replication_slot(...)): the relay \
+             makes a new one, and publishes what the filter had left out",
+            condition(shard)
+        )));
+    }
+    if shard.is_whole() && filter.is_some() {
         tracing::warn!(
             publication = name,
             table = %table,
@@ -52,16 +85,33 @@ pub async fn find(client: &Client, name: &str, table: &TableName) -> Result<bool
 }
 
 /// Creates the publication for INSERTs on `table`, unless it is there.
-pub async fn create(client: &Client, name: &str, table: &TableName) -> Result<()> {
+pub async fn create(client: &Client, name: &str, table: &TableName, shard: Shard) -> Result<()> {
     let doing = format!("cannot create publication {name:?}");
-    client.batch_execute(&create_sql(name, table)).await.map_err(|error| from_sql(&doing, error))
+    let sql = create_sql(name, table, shard);
+    client.batch_execute(&sql).await.map_err(|error| from_sql(&doing, error))
 }
 
 /// What [`create`] runs.
 #[must_use]
-pub fn create_sql(name: &str, table: &TableName) -> String {
-    CREATE_PUBLICATION
+pub fn create_sql(name: &str, table: &TableName, shard: Shard) -> String {
+    let sql = if shard.is_whole() { CREATE_PUBLICATION } else { CREATE_SHARD };
+    sql.replace("{condition}", &condition(shard))
         .replace("{publication_text}", &quote::literal(name))
         .replace("{publication}", &quote::ident(name))
         .replace("{table}", &quote::qualified(&table.schema, &table.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_need_a_server_that_filters_rows() {
+        let shard = Shard { number: 2, of: 2 };
+        assert!(check_version(shard, "15.0", 150_000).is_ok());
+        assert!(check_version(Shard::WHOLE, "13.1", 130_001).is_ok());
+        let error = check_version(shard, "14.12", 140_012).unwrap_err();
+        assert!(error.to_string().contains("shards = 2, but PostgreSQL 14.12"), "{error}");
+        assert!(error.next_step().unwrap().contains("set shards = 1"));
+    }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::failure::from_sql;
 use super::quote;
-use crate::config::{Backlog, TableName};
+use crate::config::{Backlog, Shard, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
@@ -16,6 +16,7 @@ const FIND_SLOT: &str = include_str!("../../sql/queries/find_slot.sql");
 const CREATE_SLOT: &str = include_str!("../../sql/slot.sql");
 const COPY_SLOT: &str = include_str!("../../sql/queries/copy_slot.sql");
 const DROP_SLOT: &str = include_str!("../../sql/queries/drop_slot.sql");
+const SIBLING_SLOTS: &str = include_str!("../../sql/queries/sibling_slots.sql");
 const FREE_SLOTS: &str = include_str!("../../sql/queries/free_slots.sql");
 
 /// A logical slot that can serve us.
@@ -72,17 +73,18 @@ pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<
     }))
 }
 
-/// Creates the slot, unless it is there. It stands at the present end of the WAL: what was
-/// committed before is not sent by it. With [`Backlog::Publish`] there is none afterwards where the
-/// table holds unpublished rows.
+/// Creates the slot of a shard, unless it is there; `base` is what slot_name is set to. It stands
+/// at the present end of the WAL: what was committed before is not sent by it. With
+/// [`Backlog::Publish`] there is none afterwards where the table holds unpublished rows; nor is
+/// there one where slots of another division are.
 pub async fn create(
     client: &Client,
-    name: &str,
+    (base, shard): (&str, Shard),
     table: &TableName,
     backlog: Backlog,
 ) -> Result<()> {
-    let doing = format!("cannot create replication slot {name:?}");
-    let sql = create_sql(name, table, backlog);
+    let doing = format!("cannot create replication slot {:?}", shard.name(base));
+    let sql = create_sql((base, shard), table, backlog);
     client.batch_execute(&sql).await.map_err(|error| from_sql(&doing, error))
 }
 
@@ -103,6 +105,17 @@ pub async fn drop_idle(client: &Client, name: &str) -> Result<()> {
     })
 }
 
+/// The slots that belong to a relay with this `slot_name`, but for those of lines that are `of`
+/// shards in all; 0 excepts none.
+pub async fn siblings(client: &Client, slot_base: &str, of: u8) -> Result<Vec<(String, Shard)>> {
+    let doing = format!("cannot read the replication slots of {slot_base:?}");
+    let rows = client.query(SIBLING_SLOTS, &[&slot_base]).await;
+    let rows = rows.map_err(|error| from_sql(&doing, error))?;
+    let shard = |name: String| Shard::of_name(slot_base, &name).map(|shard| (name, shard));
+    let found = rows.iter().filter_map(|row| shard(row.get("slot_name")));
+    Ok(found.filter(|(_, shard)| shard.of != of).collect())
+}
+
 /// How many more slots the server takes.
 pub async fn free(client: &Client) -> Result<i64> {
     let doing = "cannot count the replication slots";
@@ -112,10 +125,11 @@ pub async fn free(client: &Client) -> Result<i64> {
 
 /// What [`create`] runs.
 #[must_use]
-pub fn create_sql(name: &str, table: &TableName, backlog: Backlog) -> String {
+pub fn create_sql((base, shard): (&str, Shard), table: &TableName, backlog: Backlog) -> String {
     let publishes = if backlog == Backlog::Publish { "true" } else { "false" };
     CREATE_SLOT
-        .replace("{slot}", &quote::literal(name))
+        .replace("{slot}", &quote::literal(&shard.name(base)))
+        .replace("{others}", &quote::literal(&shard.others(base)))
         .replace("{table}", &quote::qualified(&table.schema, &table.name))
         .replace("{publishes_backlog}", publishes)
 }

@@ -59,7 +59,8 @@ impl Context {
                 postgres::drop_slot(lock, name).await?;
             }
             tracing::info!(slot = name, "creating the slot: waits for open transactions");
-            postgres::create_slot(lock, name, table, Backlog::Ignore).await?;
+            let Settings { slot_base, shard, .. } = &*self.settings;
+            postgres::create_slot(lock, (slot_base, *shard), table, Backlog::Ignore).await?;
             tracing::info!(slot = name, "replication slot created: events from now on are sent");
             tell_unpublished(lock, table).await?;
             return Ok(Forgetting::default());
@@ -111,8 +112,9 @@ impl Context {
         let Settings { slot_name: name, outbox_table: table, .. } = &*self.settings;
         self.status.enter(State::Snapshot);
         check_room(lock, found.is_some()).await?;
-        let selection = self.selection(lock).await?;
-        self.reconcile(&selection, standing).await?;
+        let selection = self.selection(lock).await?.restricted_to(&self.mine());
+        let lines = usize::from(self.settings.shards.of());
+        self.reconcile(&selection, standing, name, lines).await?;
 
         let mut replication = self.replication().await?;
         let temporary = temporary_name(name);
@@ -178,7 +180,7 @@ impl Context {
         let can_park = selection.can_park();
         let parker = Parker::new(client, table, *retry, exported.consistent, can_park).await?;
         let held = match ordering {
-            Ordering::PerAggregate if can_park => park::held(client, table).await?,
+            Ordering::PerAggregate if can_park => park::held(client, table, &self.mine()).await?,
             Ordering::PerAggregate | Ordering::None => HashSet::new(),
         };
         Ok(Cargo {

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::alone::Turn;
 use super::careful::Watch;
 use crate::lsn::{Lsn, Position};
 
@@ -17,9 +18,16 @@ pub(super) struct Memory {
     wanted: HashSet<Position>,
     /// Whether it dies of an event.
     pub watch: Watch,
+    /// Whether it is careful by itself.
+    pub turn: Turn,
 }
 
 impl Memory {
+    /// Nothing is known; `turn` is the line's among those of this process.
+    pub fn new(turn: Turn) -> Self {
+        Self { turn, ..Self::default() }
+    }
+
     /// Redis has all events of `stream` up to `position`.
     pub fn reached(&mut self, stream: &str, position: Position) {
         if let Some(known) = self.reached.get_mut(stream) {

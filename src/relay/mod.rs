@@ -7,12 +7,13 @@
 //! acts is the rest: `restart` brings the line up again whenever it ends, `start` and `preflight`
 //! get it going, `session` is its one `select!`, `landing` what Redis answers, `settle` marks
 //! rows, `desk` and `parker` park them, `hold` waits for Redis, `watch` notes what may end the
-//! process. `tenure` waits for its turn; `backlog` makes a slot that is missing, with
-//! `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows from before it;
-//! `handover` leaves to the pollers. `simulation` puts the deciding half between model servers
-//! and lets faults rain. It must stay true that nothing in the deciding half does I/O or reads a
-//! clock.
+//! process, `alone` has such lines take turns. `shards` runs several lines. `tenure` waits for its
+//! turn; `backlog` makes a slot that is missing, with `reconcile`, `reader`, `ferry`, `park` and
+//! `forget` to settle the rows from before it; `handover` clears away what lines of another kind
+//! left. `simulation` puts the deciding half between model servers and lets faults rain. It must
+//! stay true that nothing in the deciding half does I/O or reads a clock.
 
+mod alone;
 mod backlog;
 mod careful;
 mod desk;
@@ -40,6 +41,7 @@ mod refusal;
 mod restart;
 mod session;
 mod settle;
+mod shards;
 mod silence;
 #[cfg(test)]
 mod simulation;

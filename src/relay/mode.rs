@@ -1,13 +1,14 @@
 //! Which way events are found: by the line, or by polling.
 //!
-//! In: `mode`. Out: the relay at work, in one of them. It must stay true that `auto` is decided at
-//! each start of the process before anything is created, and falls back to polling only for what
-//! no waiting ends: an outage is waited for.
+//! In: `mode`, `shards`. Out: the relay at work, in one of them. It must stay true that `auto` is
+//! decided at each start of the process before anything is created, and falls back to polling only
+//! for what no waiting ends: an outage is waited for.
 
 use std::sync::Arc;
 
+use super::alone::Alone;
 use super::start::Context;
-use super::{poll, restart};
+use super::{poll, restart, shards};
 use crate::backoff::Backoff;
 use crate::config::{Mode, Settings};
 use crate::error::{Class, Result};
@@ -41,7 +42,10 @@ pub async fn run(
     if mode == Mode::Poll {
         return Box::pin(poll::run(settings, shutdown, status)).await;
     }
-    Box::pin(restart::run(settings, shutdown, status)).await
+    if settings.shards.is_whole() {
+        return Box::pin(restart::run(settings, shutdown, status, Alone::default())).await;
+    }
+    Box::pin(shards::run(settings, shutdown, status)).await
 }
 
 /// Asks the server for as long as it takes.
@@ -76,10 +80,10 @@ async fn obstacle(context: &Context) -> Result<Option<String>> {
     // A standby, or a server that is too old for either mode.
     postgres::facts_without_wal(&client).await?;
     let doing = "cannot ask whether the server allows logical replication";
-    let row = client
-        .query_one(MODE_FACTS, &[&context.settings.slot_name])
-        .await
-        .map_err(|error| from_sql(doing, error))?;
+    let Settings { shards, slot_base, .. } = &*context.settings;
+    let slots: Vec<String> = shards.here().map(|shard| shard.name(slot_base)).collect();
+    let row =
+        client.query_one(MODE_FACTS, &[&slots]).await.map_err(|error| from_sql(doing, error))?;
     let product: String = row.get("product");
     if !product.starts_with("PostgreSQL ") || product.contains("-YB-") {
         let name = product.split([' ', ',']).next().unwrap_or_default();
@@ -94,7 +98,8 @@ async fn obstacle(context: &Context) -> Result<Option<String>> {
         return Ok(Some(format!("role {role:?} has no REPLICATION attribute")));
     }
     let (slots, slots_max): (i32, i32) = (row.get("slots"), row.get("slots_max"));
-    if !row.get::<_, bool>("has_slot") && slots >= slots_max {
+    let missing: i32 = row.get("missing");
+    if missing > slots_max.saturating_sub(slots) {
         return Ok(Some(format!("no free replication slot (max_replication_slots = {slots_max})")));
     }
     let (senders, senders_max): (i32, i32) = (row.get("senders"), row.get("senders_max"));

@@ -125,9 +125,15 @@ impl Parker {
     }
 }
 
-/// Aggregates with an event that is parked already.
-pub(super) async fn held(client: &Client, table: &TableName) -> Result<HashSet<Vec<u8>>> {
-    let sql = HELD_AGGREGATES.replace("{table}", &quote::qualified(&table.schema, &table.name));
+/// Aggregates with an event that is parked already, among the rows that `mine` is true of.
+pub(super) async fn held(
+    client: &Client,
+    table: &TableName,
+    mine: &str,
+) -> Result<HashSet<Vec<u8>>> {
+    let sql = HELD_AGGREGATES
+        .replace("{table}", &quote::qualified(&table.schema, &table.name))
+        .replace("{mine}", mine);
     let doing = format!("cannot read the parked rows of table {table}");
     let rows = client.query(&sql, &[&i64::MAX]).await.map_err(|error| from_sql(&doing, error))?;
     let aggregate = |row: &tokio_postgres::Row| row.get::<_, Option<String>>("aggregate_id");

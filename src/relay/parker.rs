@@ -46,6 +46,8 @@ pub(super) const PARKING_COLUMNS: [&str; 6] = [
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub table: TableName,
+    /// The condition for the line's own rows.
+    pub mine: String,
     pub slot: String,
     /// The walsender that holds it for us.
     pub pid: i32,
@@ -60,6 +62,10 @@ pub(super) struct Place {
 impl Place {
     fn quoted(&self) -> String {
         quote::qualified(&self.table.schema, &self.table.name)
+    }
+
+    fn fill(&self, sql: &str) -> String {
+        fill(sql, &self.quoted(), &self.mine)
     }
 }
 
@@ -82,10 +88,16 @@ enum Said {
     Absent,
 }
 
-/// Once no other relay parks any more: what it parked, and the table's key.
+fn fill(sql: &str, quoted: &str, mine: &str) -> String {
+    sql.replace("{table}", quoted).replace("{mine}", mine)
+}
+
+/// Once no other relay parks any more: what is parked of the rows that `mine` is true of, and the
+/// table's key.
 pub(super) async fn load(
     client: &Client,
     table: &TableName,
+    mine: &str,
     confirmed: Lsn,
 ) -> Result<(Found, i32)> {
     let doing = format!("cannot read what is parked in table {table}");
@@ -99,25 +111,24 @@ pub(super) async fn load(
     };
     let quoted = quote::qualified(&table.schema, &table.name);
     let from = Position { commit_lsn: confirmed, ordinal: 0 }.to_string();
-    let sql = KNOWN_PARKED.replace("{table}", &quoted);
+    let sql = fill(KNOWN_PARKED, &quoted, mine);
     let rows = client.query(&sql, &[&from]).await.map_err(failed)?;
     let known = |row: &Row| Some((row.get("id"), row.get::<_, &str>("wal_position").parse().ok()?));
     let known: HashMap<i64, Position> = rows.iter().filter_map(known).collect();
-    let held = held_aggregates(client, &quoted).await?;
-    let is_any = has_parked(client, &quoted).await?;
+    let held = held_aggregates(client, &fill(HELD_AGGREGATES, &quoted, mine)).await?;
+    let is_any = has_parked(client, &fill(HAS_PARKED, &quoted, mine)).await?;
     Ok((Found { known, held, is_any }, key))
 }
 
-async fn has_parked(client: &Client, quoted: &str) -> Result<bool> {
-    let asked = client.query_one(&HAS_PARKED.replace("{table}", quoted), &[]).await;
+async fn has_parked(client: &Client, sql: &str) -> Result<bool> {
+    let asked = client.query_one(sql, &[]).await;
     let row = asked.map_err(|error| from_sql("cannot ask whether rows are parked", error))?;
     Ok(row.get("has_parked"))
 }
 
-async fn held_aggregates(client: &Client, quoted: &str) -> Result<Option<Vec<u64>>> {
-    let sql = HELD_AGGREGATES.replace("{table}", quoted);
+async fn held_aggregates(client: &Client, sql: &str) -> Result<Option<Vec<u64>>> {
     let limit = i64::try_from(HELD_MAX).unwrap_or(i64::MAX).saturating_add(1);
-    let asked = client.query(&sql, &[&limit]).await;
+    let asked = client.query(sql, &[&limit]).await;
     let rows = asked.map_err(|error| from_sql("cannot read which aggregates are held", error))?;
     let hash = |row: &Row| held::aggregate(row.get::<_, &str>("aggregate_id").as_bytes());
     Ok((rows.len() <= HELD_MAX).then(|| rows.iter().map(hash).collect()))
@@ -285,7 +296,7 @@ impl Parker {
 
     /// Aggregates with an event that is parked still.
     pub async fn held(&self) -> Result<Option<Vec<u64>>> {
-        held_aggregates(&self.client, &self.place.quoted()).await
+        held_aggregates(&self.client, &self.place.fill(HELD_AGGREGATES)).await
     }
 
     /// Where decoding begins after a restart of the server. What was confirmed is not on its disk
@@ -307,11 +318,11 @@ impl Parker {
             AfterPublish::Mark | AfterPublish::Keep => &[RELEASE_SETTLED],
         };
         for sql in statements {
-            let sql = sql.replace("{table}", &self.place.quoted());
+            let sql = self.place.fill(sql);
             let touched = self.client.execute(&sql, &[&before]).await;
             touched.map_err(|error| from_sql("cannot release settled rows", error))?;
         }
-        has_parked(&self.client, &self.place.quoted()).await
+        has_parked(&self.client, &self.place.fill(HAS_PARKED)).await
     }
 }
 

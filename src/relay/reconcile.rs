@@ -4,7 +4,8 @@
 //! In: a table without a line. Out: those rows are marked, and no earlier line can write any more.
 //! It must stay true that a stream is read only after earlier leaders are fenced off from it, that
 //! a row is marked only when its entry is durable, and that memory is bounded: a stream is read as
-//! far back as a line can have unsettled events, and ids are compared some million at a time.
+//! far back as all lines on the table can have unsettled events, and ids are compared some million
+//! at a time.
 
 use futures_util::TryStreamExt;
 
@@ -37,17 +38,20 @@ struct Comparison<'a> {
 
 impl Context {
     /// Marks the unpublished rows whose events are among the newest of their streams. How many.
+    /// `slot` names the line that had published them, one of so many `lines` on the table.
     pub(super) async fn reconcile(
         &self,
         selection: &Selection,
         standing: &Standing,
+        slot: &str,
+        lines: usize,
     ) -> Result<u64> {
         let settings = &*self.settings;
         let table = &settings.outbox_table;
         if settings.after_publish == AfterPublish::Keep {
             return Ok(0);
         }
-        let (source, checkpoint) = self.checkpoint(standing);
+        let (source, checkpoint) = self.checkpoint_of(slot, standing);
         let (sink, _, durable) = self.redis().await?;
         let gate = self.connect_gate(durable, &checkpoint).await?;
         let reader = Reader::begin(self.session().await?, table, None).await?;
@@ -63,6 +67,9 @@ impl Context {
         let mut comparison =
             Comparison { selection, reader, marker, sink, durable, gate, marked: 0 };
         let mut ids = EventIds::default();
+        // Lines of other shards write between those of this one.
+        let of_one = usize::try_from(OUTSTANDING_EVENTS_MAX).unwrap_or(usize::MAX);
+        let entries = of_one.saturating_mul(lines.max(1)).saturating_add(OTHERS_MAX);
         for stream in streams {
             let key = sink::checkpoint_key(&stream, &source);
             match comparison.sink.open(&stream, &key, standing.timeline).await {
@@ -73,8 +80,7 @@ impl Context {
                     return Err(failure.into_error(&format!("cannot take over stream {stream:?}")));
                 }
             }
-            let entries = usize::try_from(OUTSTANDING_EVENTS_MAX).unwrap_or(usize::MAX);
-            let reading = comparison.sink.recent(&stream, entries + OTHERS_MAX, &mut ids);
+            let reading = comparison.sink.recent(&stream, entries, &mut ids);
             reading
                 .await
                 .map_err(|failure| failure.into_error(&format!("cannot read stream {stream:?}")))?;

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::alone::{Alone, Turn};
 use super::desk::Bells;
 use super::forget::Forgetting;
 use super::hold::{self, Held};
@@ -38,10 +39,12 @@ pub async fn run(
     settings: Arc<Settings>,
     mut shutdown: Shutdown,
     status: Arc<Status>,
+    alone: Alone,
 ) -> Result<()> {
     let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
-    let (memory, said) = (Memory::default(), String::new());
+    let memory = Memory::new(Turn::new(alone));
+    let said = String::new();
     let (kept, bells) = (Kept::default(), Bells::default());
     let mut relay = Relay { context, backoff, memory, said, has_begun: false, kept, bells };
     loop {
@@ -89,16 +92,27 @@ impl Relay {
         let status = Arc::clone(&self.context.status);
         let forgetting = Box::pin(forget(&self.context, start.forgetting.take()));
         let retrying = Box::pin(poller::retry(self.workplace()));
-        let bound = Bound::Slot(settings.slot_name.clone());
-        let keeper = Keeper::new(&settings, &self.context.target, &status, bound);
+        let keeper = self.keeper();
         // Works as long as this line leads.
         let _keeping = keeper.map(Keeper::start);
         watch::begin(&mut self.memory.watch, &mut start).await;
+        if self.memory.watch.is_careful() && !self.memory.turn.take() {
+            // Nobody is kept from the slot meanwhile.
+            drop(start);
+            self.context.status.enter(State::Connecting);
+            tracing::info!("waits until another line of this process has shown that it lives");
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(Next::Stop),
+                () = self.memory.turn.wait() => return Ok(Next::Again),
+            }
+        }
         let (sink, key) = (start.sink.clone(), start.probe_key.clone());
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
         // What is parked is tried beside the line, and no longer: any step of it may be the last.
         let ((ended, _), retrying) = beside(beside(session, forgetting), retrying).await;
+        self.memory.turn.pass();
         // An outage is no end: this process goes on, and is not counted anew.
         let is_holding = matches!(ended, Ok(End::Hold(..)));
         if !is_holding && self.memory.watch.end() {
@@ -114,6 +128,17 @@ impl Relay {
                 beside(Box::pin(self.hold(*held, &failure, shutdown)), retrying).await.0
             }
         }
+    }
+
+    /// The line of the first shard keeps house for all, so that no row is looked at twice.
+    fn keeper(&self) -> Option<Keeper> {
+        let Context { settings, target, status } = &self.context;
+        let slots = settings.shards.all().map(|shard| shard.name(&settings.slot_base)).collect();
+        let bound = Bound::Slots(slots);
+        if settings.shard.number > 1 {
+            return None;
+        }
+        Keeper::new(settings, target, status, bound)
     }
 
     fn workplace(&self) -> Workplace {

@@ -13,6 +13,7 @@ use tokio_postgres::Client;
 
 use super::desk::{Bells, Desk};
 use super::forget::Forgetting;
+use super::handover::to_shards;
 use super::held::Found;
 use super::history::History;
 use super::line::{Limits, Line};
@@ -107,6 +108,7 @@ impl Context {
         self.in_time(self.prepare_publication(&client)).await?;
         let mut forgetting = None;
         let slot = self.take_turn(&client).await?;
+        to_shards(self, &client).await?;
         if slot.as_ref().is_none_or(|slot| slot.lost.is_some()) {
             // Seldom, and large.
             forgetting = Some(Box::pin(self.heal(&client, &facts, slot.as_ref())).await?);
@@ -181,11 +183,13 @@ impl Context {
         let settings = &*self.settings;
         let (mut found, mut key) = (Found::default(), 0);
         if parks {
-            let loading = parker::load(marker.client(), &settings.outbox_table, confirmed);
+            let mine = self.mine();
+            let loading = parker::load(marker.client(), &settings.outbox_table, &mine, confirmed);
             (found, key) = in_time(LOAD_TIMEOUT, loading).await?;
         }
         let place = Place {
             table: settings.outbox_table.clone(),
+            mine: self.mine(),
             slot: settings.slot_name.clone(),
             pid,
             key,
@@ -208,6 +212,8 @@ impl Context {
             if !facts.may_replicate {
                 return Err(postgres::missing_replication_right(&facts.role));
             }
+            let Settings { shard, .. } = &*self.settings;
+            postgres::check_version(*shard, &facts.version, facts.version_num)?;
             let lacks = check_table(&client, &self.settings).await?;
             Ok((facts, lacks))
         };
@@ -230,7 +236,12 @@ impl Context {
         Ok(client)
     }
 
-    /// How rows of the outbox are read by SQL.
+    /// The condition for the rows of this line.
+    pub(super) fn mine(&self) -> String {
+        postgres::shard_condition(self.settings.shard)
+    }
+
+    /// How rows of the outbox are read by SQL, whosoever they are.
     pub(super) async fn selection(&self, client: &Client) -> Result<Selection> {
         self.in_time(selection(client, &self.settings.outbox_table)).await
     }
@@ -242,7 +253,12 @@ impl Context {
 
     /// What names slot and system in checkpoint keys, and the key of the default stream's.
     pub(super) fn checkpoint(&self, standing: &Standing) -> (String, String) {
-        let source = format!("{}@{}", self.settings.slot_name, standing.system_id);
+        self.checkpoint_of(&self.settings.slot_name, standing)
+    }
+
+    /// The same for the line of another slot.
+    pub(super) fn checkpoint_of(&self, slot: &str, standing: &Standing) -> (String, String) {
+        let source = format!("{slot}@{}", standing.system_id);
         let key = sink::checkpoint_key(&self.settings.stream_name, &source);
         (source, key)
     }
@@ -252,9 +268,14 @@ impl Context {
     /// (<https://www.postgresql.org/docs/current/logical-replication-publication.html>).
     async fn prepare_publication(&self, client: &Client) -> Result<()> {
         let Settings {
-            publication_name: name, outbox_table: table, slot_name, auto_create, ..
+            publication_name: name,
+            outbox_table: table,
+            slot_name,
+            auto_create,
+            shard,
+            ..
         } = &*self.settings;
-        if postgres::find_publication(client, name, table).await? {
+        if postgres::find_publication(client, name, table, *shard).await? {
             return Ok(());
         }
         if !auto_create {
@@ -270,7 +291,7 @@ impl Context {
                  both, and publishes what the table still holds unpublished",
             ));
         }
-        postgres::create_publication(client, name, table).await?;
+        postgres::create_publication(client, name, table, *shard).await?;
         tracing::info!(publication = name, table = %table, "publication created");
         Ok(())
     }

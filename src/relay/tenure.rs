@@ -38,14 +38,15 @@ pub(super) struct Obstacle {
 }
 
 impl Context {
-    /// Waits until the table is ours alone and nobody streams from the slot. The slot, if there is
-    /// one.
+    /// Waits until the rows of the table are ours alone and nobody streams from the slot. The slot,
+    /// if there is one.
     pub(super) async fn take_turn(&self, client: &Client) -> Result<Option<Slot>> {
         let (name, table) = (&self.settings.slot_name, &self.settings.outbox_table);
         let (began, mut is_said, mut is_ours) = (Instant::now(), false, false);
         loop {
             if !is_ours {
-                let taking = postgres::try_lock_table(client, table, Tenure::Alone);
+                let tenure = Tenure::Line(self.settings.shard);
+                let taking = postgres::try_lock_table(client, table, tenure);
                 is_ours = self.in_time(taking).await?;
             }
             let found = postgres::find_slot(client, name, self.target.database());
@@ -79,18 +80,15 @@ impl Context {
         if is_ours {
             return Ok(None);
         }
-        let table = &self.settings.outbox_table;
-        let holder = postgres::table_holder(client, table, SILENT_SECONDS);
+        let (table, tenure) = (&self.settings.outbox_table, Tenure::Line(self.settings.shard));
+        let holder = postgres::table_holder(client, table, tenure, SILENT_SECONDS);
         let holder = self.in_time(holder).await?;
-        Ok(holder.map(|Holder { pid, application, tenure, is_idle }| Obstacle {
+        Ok(holder.map(|Holder { pid, application, polls, is_idle }| Obstacle {
             pid,
             application,
-            what: match tenure {
-                Tenure::Alone => "works on the table",
-                Tenure::Shared => "polls the table (mode = poll)",
-            },
-            is_dead: is_idle && tenure == Tenure::Alone,
-            polls: tenure == Tenure::Shared,
+            what: if polls { "polls the table (mode = poll)" } else { "works on the table" },
+            is_dead: is_idle && !polls,
+            polls,
         }))
     }
 

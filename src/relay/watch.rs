@@ -59,6 +59,7 @@ impl Session<'_> {
     pub(super) fn relax(&mut self) {
         let is_idle = self.is_caught_up() && self.line.next_position().is_none();
         if self.memory.watch.is_over(is_idle, Instant::now()) {
+            self.memory.turn.pass();
             let (sink, key) = (self.sink.clone(), self.probe_key.clone());
             self.flights.push(Box::pin(async move {
                 // A start that is counted once too often does no harm.

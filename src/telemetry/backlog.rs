@@ -21,6 +21,15 @@ impl Backlog {
         Self { total, done: 0, began: Instant::now() }
     }
 
+    /// Both together, since the first of them began.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            total: self.total.saturating_add(other.total),
+            done: self.done.saturating_add(other.done),
+            began: self.began.min(other.began),
+        }
+    }
+
     /// Rows settled per second, since the beginning.
     #[must_use]
     pub fn rate(&self) -> f64 {

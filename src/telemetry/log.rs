@@ -34,7 +34,8 @@ pub fn start(format: LogFormat, level: LogLevel) -> bool {
             is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         base.with_ansi(colours).try_init()
     } else {
-        base.json().flatten_event(true).try_init()
+        // One of several lines stands in `span`, once.
+        base.json().flatten_event(true).with_span_list(false).try_init()
     };
     is_text
 }

@@ -11,13 +11,13 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use std::sync::atomic::AtomicU64;
 
-use super::status::{State, Status, unconfirmed_bytes};
+use super::status::{State, Status};
 
-type Labels = [(&'static str, &'static str); 1];
+type Labels = Vec<(&'static str, String)>;
 type Real = Gauge<f64, AtomicU64>;
 
 /// What is counted while the relay runs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// Events written to Redis.
     pub published: Counter,
@@ -144,7 +144,7 @@ impl Metrics {
         for (name, help, counter) in self.counters() {
             registry.register(name, help, counter.clone());
         }
-        status.retries.register(&mut registry);
+        status.retries.register(&mut registry, status.lines());
         register_gauges(&mut registry, status);
         let mut text = String::new();
         // Writing into memory fails only when a metric cannot format itself; none of ours is
@@ -157,56 +157,94 @@ impl Metrics {
 }
 
 fn register_gauges(registry: &mut Registry, status: &Status) {
-    let stands = status.stands();
-    let gauge = |value: u64| {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        gauge
-    };
-    registry.register(
-        "lag_bytes",
-        "WAL received and not yet confirmed to the slot",
-        gauge(unconfirmed_bytes(&stands)),
+    register_each(
+        registry,
+        status,
+        ("lag_bytes", "WAL received and not yet confirmed to the slot"),
+        Status::unconfirmed_bytes,
     );
-    registry.register(
-        "lag_events",
-        "Events received and not yet settled",
-        gauge(stands.outstanding),
-    );
+    let help = "Events received and not yet settled";
+    register_each(registry, status, ("lag_events", help), |line| line.stands().outstanding);
+    let help = "Rows from before a new slot still to settle";
+    register_each(registry, status, ("backlog_left", help), |line| {
+        line.backlog().map_or(0, |backlog| backlog.total.saturating_sub(backlog.done))
+    });
     let seconds = Real::default();
     seconds.set(status.lag_seconds());
     registry.register("lag_seconds", "Time the oldest unpublished event may have waited", seconds);
-    let left = status.backlog().map_or(0, |backlog| backlog.total.saturating_sub(backlog.done));
-    registry.register("backlog_left", "Rows from before a new slot still to settle", gauge(left));
     let positions = Family::<Labels, Gauge>::default();
-    for (name, lsn) in [
-        ("received", stands.received),
-        ("published", stands.published),
-        ("settled", stands.settled),
-        ("confirmed", stands.confirmed),
-    ] {
-        let value = i64::try_from(lsn.as_u64()).unwrap_or(i64::MAX);
-        positions.get_or_create(&[("position", name)]).set(value);
+    let states = Family::<Labels, Gauge>::default();
+    for (line, labels) in lines(status) {
+        let stands = line.stands();
+        for (name, lsn) in [
+            ("received", stands.received),
+            ("published", stands.published),
+            ("settled", stands.settled),
+            ("confirmed", stands.confirmed),
+        ] {
+            let labels = with(&labels, "position", name);
+            positions.get_or_create(&labels).set(whole(lsn.as_u64()));
+        }
+        let now = line.state();
+        for state in State::ALL {
+            let labels = with(&labels, "state", state.name());
+            states.get_or_create(&labels).set(i64::from(state == now));
+        }
     }
     registry.register(
         "position_bytes",
         "Where the line stands in the WAL, as a byte position",
         positions,
     );
-    let states = Family::<Labels, Gauge>::default();
-    let now = status.state();
-    for state in State::ALL {
-        states.get_or_create(&[("state", state.name())]).set(i64::from(state == now));
-    }
     registry.register("state", "1 for what the relay is doing", states);
     let build = Family::<Labels, Gauge>::default();
-    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    build.get_or_create(&with(&[], "version", env!("CARGO_PKG_VERSION"))).set(1);
     registry.register("build_info", "The version that runs", build);
+}
+
+/// The lines, with the label that tells one of several from the others.
+fn lines(status: &Status) -> Vec<(&Status, Labels)> {
+    if status.lines().is_empty() {
+        return vec![(status, Vec::new())];
+    }
+    let number = |line: &Status| line.shard.map_or(0, |shard| shard.number).to_string();
+    let labelled = status.lines().iter().map(|line| (&**line, vec![("shard", number(line))]));
+    labelled.collect()
+}
+
+fn with(labels: &[(&'static str, String)], name: &'static str, value: &str) -> Labels {
+    let mut labels = labels.to_vec();
+    labels.push((name, value.to_owned()));
+    labels
+}
+
+/// A gauge for each line.
+fn register_each(
+    registry: &mut Registry,
+    status: &Status,
+    (name, help): (&'static str, &'static str),
+    value: impl Fn(&Status) -> u64,
+) {
+    if status.lines().is_empty() {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(whole(value(status)));
+        return registry.register(name, help, gauge);
+    }
+    let gauges = Family::<Labels, Gauge>::default();
+    for (line, labels) in lines(status) {
+        gauges.get_or_create(&labels).set(whole(value(line)));
+    }
+    registry.register(name, help, gauges);
+}
+
+fn whole(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Shard;
 
     #[test]
     fn the_page_has_counters_gauges_and_their_help() {
@@ -221,6 +259,27 @@ mod tests {
             "walrelay_position_bytes{position=\"confirmed\"} 0",
             "walrelay_lag_seconds 0.0",
             "# EOF",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
+    #[test]
+    fn of_several_lines_each_has_its_gauges_and_all_have_one_counter() {
+        let status = Status::default();
+        let lines = status.split(&[1, 3].map(|number| Shard { number, of: 4 }));
+        lines[1].enter(State::Streaming);
+        for line in &lines {
+            line.metrics.published.inc();
+            line.retries.saw(2, 1);
+        }
+        let page = status.metrics.page(&status);
+        for line in [
+            "walrelay_events_published_total 2",
+            "walrelay_state{shard=\"1\",state=\"connecting\"} 1",
+            "walrelay_state{shard=\"3\",state=\"streaming\"} 1",
+            "walrelay_lag_bytes{shard=\"3\"} 0",
+            "walrelay_parked_rows 4",
+            "walrelay_dead_rows -1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

@@ -9,6 +9,7 @@ mod http;
 mod log;
 mod metrics;
 mod retries;
+mod shards;
 mod status;
 
 pub use backlog::Backlog;

@@ -4,14 +4,14 @@
 //! In: facts from the poller. Out: its part of /status and of /metrics.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::status::unix_micros;
+use super::status::{Status, unix_micros};
 
 /// Not counted, or not to be counted cheaply.
 const UNKNOWN: i64 = -1;
@@ -39,7 +39,32 @@ struct Said {
     letter_error: Option<String>,
 }
 
-#[derive(Debug)]
+/// What one line sees, or several together.
+struct Sight {
+    /// Parked, due, dead.
+    rows: [i64; 3],
+    circuit: Option<Open>,
+    letter_error: Option<String>,
+}
+
+impl Sight {
+    fn with(self, other: Self) -> Self {
+        // A line that stands by counts nothing: its leader does.
+        let sum = |counts: (i64, i64)| match counts {
+            (UNKNOWN, known) | (known, UNKNOWN) => known,
+            (one, more) => one.saturating_add(more),
+        };
+        let [parked, due, dead] = self.rows;
+        let [more_parked, more_due, more_dead] = other.rows;
+        Self {
+            rows: [(parked, more_parked), (due, more_due), (dead, more_dead)].map(sum),
+            circuit: self.circuit.or(other.circuit),
+            letter_error: self.letter_error.or(other.letter_error),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Open {
     since: u64,
     error: String,
@@ -102,20 +127,43 @@ impl Retries {
         self.said().letter_error = error;
     }
 
-    pub(super) fn document(&self) -> Value {
+    /// For one of several lines: what it counts is counted here as well.
+    pub(super) fn of_line(&self) -> Self {
+        Self {
+            delivered: self.delivered.clone(),
+            refused: self.refused.clone(),
+            dead_lettered: self.dead_lettered.clone(),
+            outages: self.outages.clone(),
+            ..Self::default()
+        }
+    }
+
+    fn sight(&self) -> Sight {
         let said = self.said();
-        let count = |count: &AtomicI64| match count.load(Ordering::Relaxed) {
+        let rows = [&self.parked, &self.due, &self.dead].map(|rows| rows.load(Ordering::Relaxed));
+        Sight { rows, circuit: said.circuit.clone(), letter_error: said.letter_error.clone() }
+    }
+
+    /// What there is to see: here, or with several lines all together.
+    fn sights(&self, lines: &[Arc<Status>]) -> Sight {
+        let of_lines = lines.iter().map(|line| line.retries.sight());
+        of_lines.reduce(Sight::with).unwrap_or_else(|| self.sight())
+    }
+
+    pub(super) fn document(&self, lines: &[Arc<Status>]) -> Value {
+        let Sight { rows, circuit, letter_error } = self.sights(lines);
+        let [parked, due, dead] = rows.map(|rows| match rows {
             UNKNOWN => Value::Null,
-            count => json!(count),
-        };
+            rows => json!(rows),
+        });
         json!({
-            "circuit": if said.circuit.is_some() { "open" } else { "closed" },
-            "since": said.circuit.as_ref().map(|open| open.since),
-            "error": said.circuit.as_ref().map(|open| &open.error),
-            "dead_letter_error": said.letter_error,
-            "parked": count(&self.parked),
-            "due": count(&self.due),
-            "dead": count(&self.dead),
+            "circuit": if circuit.is_some() { "open" } else { "closed" },
+            "since": circuit.as_ref().map(|open| open.since),
+            "error": circuit.as_ref().map(|open| &open.error),
+            "dead_letter_error": letter_error,
+            "parked": parked,
+            "due": due,
+            "dead": dead,
             "delivered": self.delivered.get(),
             "refused": self.refused.get(),
             "dead_lettered": self.dead_lettered.get(),
@@ -123,7 +171,7 @@ impl Retries {
         })
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn register(&self, registry: &mut Registry, lines: &[Arc<Status>]) {
         for (name, help, counter) in [
             ("events_retried", "Parked events written to Redis", &self.delivered),
             (
@@ -136,22 +184,23 @@ impl Retries {
         ] {
             registry.register(name, help, counter.clone());
         }
-        let circuit = i64::from(self.is_open());
+        let Sight { rows: [parked, due, dead], circuit, .. } = self.sights(lines);
+        let circuit = i64::from(circuit.is_some());
         for (name, help, value) in [
             (
                 "parked_rows",
                 "Outbox rows set aside to be tried again; -1 before the first count",
-                self.parked.load(Ordering::Relaxed),
+                parked,
             ),
             (
                 "due_rows",
                 "Parked rows whose time has come, those that wait behind others among them",
-                self.due.load(Ordering::Relaxed),
+                due,
             ),
             (
                 "dead_rows",
                 "Outbox rows that were given up; -1 without an index on dead_lettered_at",
-                self.dead.load(Ordering::Relaxed),
+                dead,
             ),
             ("retry_circuit_open", "1 while Redis takes nothing that is due", circuit),
         ] {
@@ -173,13 +222,13 @@ mod tests {
     #[test]
     fn the_circuit_keeps_its_beginning_until_it_closes() {
         let retries = Retries::default();
-        assert_eq!(retries.document()["circuit"], "closed");
-        assert_eq!(retries.document()["parked"], Value::Null);
+        assert_eq!(retries.document(&[])["circuit"], "closed");
+        assert_eq!(retries.document(&[])["parked"], Value::Null);
         assert!(retries.open_circuit("gone"));
-        let since = retries.document()["since"].clone();
+        let since = retries.document(&[])["since"].clone();
         assert!(!retries.open_circuit("still gone"));
-        assert_eq!(retries.document()["since"], since);
-        assert_eq!(retries.document()["error"], "still gone");
+        assert_eq!(retries.document(&[])["since"], since);
+        assert_eq!(retries.document(&[])["error"], "still gone");
         assert!(retries.close_circuit());
         assert!(!retries.close_circuit());
     }

@@ -5,7 +5,7 @@
 //! numbers that /metrics shows. Writing is a few atomic stores; only a state change takes a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use super::backlog::Backlog;
 use super::metrics::Metrics;
 use super::retries::Retries;
+use super::shards;
+use crate::config::Shard;
 use crate::lsn::Lsn;
 
 /// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
@@ -113,27 +115,31 @@ pub struct Where {
     pub outstanding: u64,
 }
 
-#[derive(Debug)]
-struct Said {
-    state: State,
-    since: Instant,
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub state: State,
+    pub since: Instant,
     mode: &'static str,
     mode_reason: Option<String>,
-    endpoints: Endpoints,
-    backlog: Option<Backlog>,
-    last_error: Option<LastError>,
+    pub endpoints: Endpoints,
+    pub backlog: Option<Backlog>,
+    pub last_error: Option<LastError>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct LastError {
+pub(super) struct LastError {
     error: String,
     hint: Option<String>,
-    unix_seconds: u64,
+    pub unix_seconds: u64,
 }
 
 /// The relay's state, shared by the line (which writes) and the pages (which read).
 #[derive(Debug)]
 pub struct Status {
+    /// Whose, where it is one of several.
+    pub(super) shard: Option<Shard>,
+    /// Where there are several lines, what each of them writes; this is then all of them together.
+    lines: OnceLock<Vec<Arc<Status>>>,
     started: Instant,
     said: Mutex<Said>,
     received: AtomicU64,
@@ -163,6 +169,8 @@ impl Default for Status {
             last_error: None,
         };
         Self {
+            shard: None,
+            lines: OnceLock::new(),
             started: now,
             said: Mutex::new(said),
             received: AtomicU64::new(0),
@@ -178,6 +186,29 @@ impl Default for Status {
 }
 
 impl Status {
+    /// One for each line of this process; what they count is counted here, and what they say is
+    /// shown by this one. Once only.
+    #[must_use]
+    pub fn split(&self, shards: &[Shard]) -> Vec<Arc<Self>> {
+        let line = |shard: &Shard| {
+            let (metrics, retries) = (self.metrics.clone(), self.retries.of_line());
+            Arc::new(Self { shard: Some(*shard), metrics, retries, ..Self::default() })
+        };
+        self.lines.get_or_init(|| shards.iter().map(line).collect()).clone()
+    }
+
+    /// Those; none where there is but one line.
+    pub(super) fn lines(&self) -> &[Arc<Self>] {
+        self.lines.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// What was said last: of several lines, in the words of the worst.
+    pub(super) fn says(&self) -> Said {
+        let said = self.said().clone();
+        let lines: Vec<Said> = self.lines().iter().map(|line| line.said().clone()).collect();
+        if lines.is_empty() { said } else { shards::says(said, &lines) }
+    }
+
     fn said(&self) -> MutexGuard<'_, Said> {
         // A reader that panicked half way changed nothing.
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
@@ -199,7 +230,7 @@ impl Status {
     /// What it does now.
     #[must_use]
     pub fn state(&self) -> State {
-        self.said().state
+        if self.lines().is_empty() { self.said().state } else { self.says().state }
     }
 
     /// How events are found, and why so where that was left to us.
@@ -235,7 +266,7 @@ impl Status {
     /// How far they are.
     #[must_use]
     pub fn backlog(&self) -> Option<Backlog> {
-        self.said().backlog
+        self.says().backlog
     }
 
     /// Something went wrong; it is shown until the next thing does.
@@ -279,6 +310,11 @@ impl Status {
     /// Seconds for which the oldest event may have waited by now; 0 when nothing waits.
     #[must_use]
     pub fn lag_seconds(&self) -> f64 {
+        let of_lines = self.lines().iter().map(|line| line.lag_seconds());
+        of_lines.fold(self.own_lag_seconds(), f64::max)
+    }
+
+    fn own_lag_seconds(&self) -> f64 {
         match self.behind_since.load(Ordering::Relaxed) {
             0 => 0.0,
             since => {
@@ -291,6 +327,11 @@ impl Status {
     /// The positions as last stored.
     #[must_use]
     pub fn stands(&self) -> Where {
+        let of_lines = self.lines().iter().map(|line| line.stands());
+        of_lines.reduce(Where::least).unwrap_or_else(|| self.own_stands())
+    }
+
+    fn own_stands(&self) -> Where {
         let lsn = |stored: &AtomicU64| Lsn::new(stored.load(Ordering::Relaxed));
         Where {
             received: lsn(&self.received),
@@ -305,8 +346,8 @@ impl Status {
     #[must_use]
     pub fn document(&self) -> Value {
         let stands = self.stands();
-        let said = self.said();
-        json!({
+        let said = self.says();
+        let mut document = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mode": said.mode,
             "mode_reason": said.mode_reason,
@@ -314,31 +355,36 @@ impl Status {
             "state_seconds": said.since.elapsed().as_secs(),
             "uptime_seconds": self.started.elapsed().as_secs(),
             "endpoints": said.endpoints,
-            "positions": {
-                "received": stands.received.to_string(),
-                "published": stands.published.to_string(),
-                "settled": stands.settled.to_string(),
-                "confirmed": stands.confirmed.to_string(),
-            },
+            "positions": stands.document(),
             "backlog": said.backlog.as_ref().map(Backlog::document),
             "lag": {
-                "bytes": unconfirmed_bytes(&stands),
+                "bytes": self.unconfirmed_bytes(),
                 "events": stands.outstanding,
                 "seconds": self.lag_seconds(),
             },
             "events": self.metrics.events_document(),
             "retention": self.metrics.retention_document(),
             "reconnects": self.metrics.reconnects_document(),
-            "retry": self.retries.document(),
+            "retry": self.retries.document(self.lines()),
             "last_error": said.last_error,
+        });
+        if let (Some(document), false) = (document.as_object_mut(), self.lines().is_empty()) {
+            let lines = self.lines().iter().map(|line| line.of_shard());
+            document.insert("shards".to_owned(), lines.collect());
+        }
+        document
+    }
+
+    /// WAL that was received and that the slot still keeps for us; of several lines, where that is
+    /// most.
+    #[must_use]
+    pub(super) fn unconfirmed_bytes(&self) -> u64 {
+        let of_lines = self.lines().iter().map(|line| line.unconfirmed_bytes()).max();
+        of_lines.unwrap_or_else(|| {
+            let stands = self.own_stands();
+            stands.received.as_u64().saturating_sub(stands.confirmed.as_u64())
         })
     }
-}
-
-/// WAL that was received and that the slot still keeps for us.
-#[must_use]
-pub(super) fn unconfirmed_bytes(stands: &Where) -> u64 {
-    stands.received.as_u64().saturating_sub(stands.confirmed.as_u64())
 }
 
 pub(super) fn unix_micros() -> u64 {

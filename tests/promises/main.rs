@@ -39,5 +39,7 @@ mod script;
 mod security;
 mod settle;
 mod setup;
+mod shards;
+mod shards_change;
 mod shutdown;
 mod slot;

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::relay::Relay;
+use crate::harness::relay::{Relay, Settings};
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{World, count, insert_many};
 
@@ -158,6 +158,26 @@ async fn partitioned(keys: &str, partitions: &[(&str, &str)]) -> (World, Client)
     }
     world.settings.setup().await;
     (world, client)
+}
+
+#[tokio::test]
+async fn with_shards_nothing_goes_before_every_slot_has_confirmed_it() {
+    let world = World::bare(&[], &[]).await;
+    let of = |shard: &str| {
+        let another = Settings::new(&world.postgres.url(), &world.redis.url());
+        another.with("shards", "2").with("shard", shard).with("retention", "1m")
+    };
+    of("1").setup().await;
+    let client = world.postgres.client().await;
+    let mut first = of("1").start_ready().await;
+    insert_old(&client, 10).await;
+    until_looked(&first).await;
+    assert_eq!(count(&client, "identity.outbox").await, 10, "one slot has confirmed nothing");
+    let mut second = of("2").start_ready().await;
+    until_none(&client, "identity.outbox").await;
+    assert_eq!(second.status().await["retention"]["rounds"], 0, "the first keeps house");
+    first.drain().await;
+    second.drain().await;
 }
 
 async fn tables(client: &Client) -> String {

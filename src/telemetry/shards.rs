@@ -1,0 +1,124 @@
+//! Several lines as one: what /status and /readyz say of them together, and of each.
+//!
+//! In: what each line said. Out: the least of the positions, the worst of the states, the sum of
+//! what waits. It must stay true that the whole is ready only when each of its lines is.
+
+use serde_json::{Value, json};
+
+use super::backlog::Backlog;
+use super::status::{Said, State, Status, Where};
+
+/// The higher, the worse: what needs a person first, then what waits, then what works.
+fn badness(state: State) -> u8 {
+    match state {
+        State::Holding => 7,
+        State::Silent => 6,
+        State::Connecting => 5,
+        State::Snapshot => 4,
+        State::Draining => 3,
+        State::Standby => 2,
+        State::Streaming => 1,
+        State::Polling => 0,
+    }
+}
+
+/// What `lines` said, in one; the mode is that of `whole`.
+pub(super) fn says(whole: Said, lines: &[Said]) -> Said {
+    let mut says = whole;
+    let errors = lines.iter().filter_map(|line| line.last_error.clone());
+    says.last_error = errors.chain(says.last_error).max_by_key(|error| error.unix_seconds);
+    if let Some(worst) = lines.iter().max_by_key(|line| badness(line.state)) {
+        (says.state, says.since) = (worst.state, worst.since);
+    }
+    let connected = || lines.iter().map(|line| &line.endpoints).filter(|of| !of.slot.is_empty());
+    if let Some(first) = connected().next() {
+        says.endpoints = first.clone();
+        let all = |name: fn(&super::Endpoints) -> &str| {
+            connected().map(name).collect::<Vec<_>>().join(", ")
+        };
+        says.endpoints.slot = all(|of| &of.slot);
+        says.endpoints.publication = all(|of| &of.publication);
+    }
+    says.backlog = lines.iter().filter_map(|line| line.backlog).reduce(Backlog::with);
+    says
+}
+
+impl Where {
+    /// The least of both positions each, and the sum of what is under way.
+    pub(super) fn least(self, other: Self) -> Self {
+        Self {
+            received: self.received.min(other.received),
+            published: self.published.min(other.published),
+            settled: self.settled.min(other.settled),
+            confirmed: self.confirmed.min(other.confirmed),
+            outstanding: self.outstanding.saturating_add(other.outstanding),
+        }
+    }
+
+    pub(super) fn document(&self) -> Value {
+        json!({
+            "received": self.received.to_string(),
+            "published": self.published.to_string(),
+            "settled": self.settled.to_string(),
+            "confirmed": self.confirmed.to_string(),
+        })
+    }
+}
+
+impl Status {
+    /// One line of several, in the document of all.
+    pub(super) fn of_shard(&self) -> Value {
+        let (stands, said) = (self.stands(), self.says());
+        json!({
+            "shard": self.shard.map(|shard| shard.number),
+            "slot": said.endpoints.slot,
+            "state": said.state,
+            "state_seconds": said.since.elapsed().as_secs(),
+            "positions": stands.document(),
+            "backlog": said.backlog.as_ref().map(Backlog::document),
+            "lag": {
+                "bytes": self.unconfirmed_bytes(),
+                "events": stands.outstanding,
+                "seconds": self.lag_seconds(),
+            },
+            "last_error": said.last_error,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Shard;
+    use crate::error::Error;
+    use crate::lsn::Lsn;
+
+    #[test]
+    fn all_together_say_the_worst_the_least_and_the_sum() {
+        let whole = Status::default();
+        let shards = [1, 2].map(|number| Shard { number, of: 2 });
+        let lines = whole.split(&shards);
+        assert_eq!(whole.state(), State::Connecting);
+        for (line, at) in lines.iter().zip([7, 5]) {
+            line.enter(State::Streaming);
+            line.caught_up();
+            let at = Where { confirmed: Lsn::new(at), outstanding: 3, ..Where::default() };
+            line.stand(at);
+            line.metrics.published.inc_by(10);
+        }
+        assert!(whole.state().is_ready());
+        let document = whole.document();
+        assert_eq!(document["positions"]["confirmed"], "0/5");
+        assert_eq!(document["lag"]["events"], 6);
+        assert_eq!(document["events"]["published"], 20);
+        assert_eq!(document["shards"][0]["positions"]["confirmed"], "0/7");
+        assert_eq!(document["shards"][1]["shard"], 2);
+        lines[1].failed(&Error::transient("gone"));
+        for (state, is_ready) in [(State::Standby, true), (State::Holding, false)] {
+            lines[1].enter(state);
+            assert_eq!((whole.state(), whole.state().is_ready()), (state, is_ready));
+        }
+        assert_eq!(whole.document()["last_error"]["error"], "gone");
+        assert!(Status::default().document().get("shards").is_none());
+    }
+}
