@@ -27,8 +27,8 @@ pub(super) const TRANSACTIONS_VISIBLE: &str =
 const MARK_ROWS_MAX: usize = 2_000;
 /// Marks are gathered this long: each statement is a commit, and nobody waits for it.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
-/// Between two questions whether entries are safe: one for each batch would cost both ends a good part
-/// of what publishing costs, and nobody waits for the answer but the marks.
+/// Between two questions whether entries are safe: one for each batch would cost both ends a good
+/// part of what publishing costs, and nobody waits for the answer but the marks.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
 /// Between two looks for a transaction that is not visible yet.
 const VISIBLE_POLL: Duration = Duration::from_millis(10);
