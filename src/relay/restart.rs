@@ -25,6 +25,9 @@ use crate::shutdown::Shutdown;
 use crate::sink::{Delivery, Failure, Sink};
 use crate::telemetry::{State, Status};
 
+/// How long Redis may take to hear that a line ended in good order: a process that is told to stop
+/// must not wait for one that does not answer.
+const CLEAR_TIMEOUT: Duration = Duration::from_millis(500);
 /// A line that lasted this long was a good one: the next trouble is a new one.
 const GOOD_LINE: Duration = Duration::from_secs(5);
 
@@ -116,7 +119,8 @@ impl Relay {
         // An outage is no end: this process goes on, and is not counted anew.
         let is_holding = matches!(ended, Ok(End::Hold(..)));
         if !is_holding && self.memory.watch.end() {
-            let _uncleared = sink.clear_starts(&key).await;
+            // Left as it is, the count may have the next line go carefully for a while.
+            let _uncleared = tokio::time::timeout(CLEAR_TIMEOUT, sink.clear_starts(&key)).await;
         }
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();

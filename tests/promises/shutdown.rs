@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::harness::proxy::Proxy;
-use crate::harness::world::{World, write_through};
+use crate::harness::wait::{self, PATIENCE};
+use crate::harness::world::{World, insert, write_through};
 
 const EVENTS: i64 = 30_000;
 /// What the README gives a drain with the default `shutdown_grace`, and what a busy machine adds.
@@ -43,6 +44,26 @@ async fn sigterm_at_twenty_random_moments_ends_it_in_time_and_doubles_nothing() 
     writer.await.unwrap();
     world.assert_all_published().await;
     world.until_marked().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_nothing_from_the_start_does_not_hold_up_the_end() {
+    let world = World::new().await;
+    let wire = Proxy::start(world.redis.port());
+    let settings = world.settings.clone().with("redis_url", &world.redis.url_at(wire.port()));
+    let mut relay = settings.start_ready().await;
+    wire.stall();
+    insert(&world.postgres.client().await, 1).await.unwrap();
+    wait::until("the event is on its way", PATIENCE, async || {
+        (relay.status().await["lag"]["events"] == 1).then_some(())
+    })
+    .await;
+    relay.terminate();
+    assert_eq!(relay.exit_code(END_WITHIN).await, Some(0), "{}", relay.output());
+    wire.mend();
+    let mut relay = settings.start_ready().await;
+    world.assert_all_published().await;
     relay.drain().await;
 }
 
