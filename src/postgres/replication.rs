@@ -150,16 +150,16 @@ impl Replication {
         let limit = self.message_bytes_max;
         loop {
             match self.wire.at_hand(limit).map_err(broken)? {
-                AtHand::Whole(backend::COPY_DATA_TAG) => break,
+                AtHand::Whole { tag: backend::COPY_DATA_TAG, .. } => break,
                 AtHand::Part => return Ok(None),
-                AtHand::Oversized => {
+                AtHand::Oversized { .. } => {
                     match oversized::look(&mut self.wire, limit).map_err(broken)? {
                         Oversized::No => {}
                         Oversized::Unknown => return Ok(None),
                         Oversized::Skipped => continue,
                     }
                 }
-                AtHand::Whole(_) => {}
+                AtHand::Whole { .. } => {}
             }
             if let Some(raw) = self.wire.next(limit).map_err(|error| oversized(error, limit))? {
                 other_message(&raw)?;

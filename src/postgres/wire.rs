@@ -47,10 +47,19 @@ pub(super) struct Raw<'a> {
 pub(super) enum AtHand {
     /// Not a whole message.
     Part,
-    /// A message with this tag.
-    Whole(u8),
+    /// A message with this tag, and the bytes behind its header.
+    Whole { tag: u8, body: usize },
     /// A message over the limit, or its beginning.
-    Oversized,
+    Oversized { body: usize },
+}
+
+impl AtHand {
+    /// The same, where what is over the limit is an error.
+    fn within(self, bytes_max: usize) -> io::Result<Self> {
+        let Self::Oversized { body } = self else { return Ok(self) };
+        let what = format!("a message of {body} bytes is over the limit of {bytes_max}");
+        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+    }
 }
 
 /// The rows of an answer, as text; `None` is NULL.
@@ -110,33 +119,30 @@ impl Wire {
     /// The next whole message in the inbox, or `None` when more must be read. It is released by the
     /// next call. A message over `bytes_max` is an error before it is buffered.
     pub fn next(&mut self, bytes_max: usize) -> io::Result<Option<Raw<'_>>> {
-        self.release();
-        let Some((tag, body)) = self.header()? else { return Ok(None) };
-        if body > bytes_max {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("a message of {body} bytes is over the limit of {bytes_max}"),
-            ));
-        }
-        let total = HEADER_BYTES + body;
-        let arrived = self.arrived_bytes();
-        if arrived < total {
-            self.inbox.reserve(total - arrived);
+        let AtHand::Whole { tag, body } = self.at_hand(bytes_max)?.within(bytes_max)? else {
             return Ok(None);
-        }
+        };
+        let total = HEADER_BYTES + body;
         self.consumed = total;
         let body = self.rest().get(HEADER_BYTES..total);
         Ok(body.map(|body| Raw { tag, body }))
     }
 
-    /// What the next message is, as far as it has arrived.
+    /// What the next message is, as far as it has arrived. Of one that is not over `bytes_max` the
+    /// rest finds room.
     pub fn at_hand(&mut self, bytes_max: usize) -> io::Result<AtHand> {
         self.release();
-        Ok(match self.header()? {
-            Some((_, body)) if body > bytes_max => AtHand::Oversized,
-            Some((tag, body)) if self.arrived_bytes() >= HEADER_BYTES + body => AtHand::Whole(tag),
-            Some(_) | None => AtHand::Part,
-        })
+        let Some((tag, body)) = self.header()? else { return Ok(AtHand::Part) };
+        if body > bytes_max {
+            return Ok(AtHand::Oversized { body });
+        }
+        let missing = (HEADER_BYTES + body).saturating_sub(self.arrived_bytes());
+        if missing == 0 {
+            return Ok(AtHand::Whole { tag, body });
+        }
+        self.give_back();
+        self.inbox.reserve(missing);
+        Ok(AtHand::Part)
     }
 
     /// The message at hand, if it is over `bytes_max`: as much of it as has arrived.
@@ -170,11 +176,6 @@ impl Wire {
     /// When the server sent something last; at first, when the connection was made.
     pub fn heard(&self) -> Instant {
         self.heard
-    }
-
-    /// Puts the message handed out last back: the next call returns it again.
-    pub fn unread(&mut self) {
-        self.consumed = 0;
     }
 
     /// What has arrived and was not handed out.
@@ -263,20 +264,14 @@ impl Wire {
     /// The next message, parsed, while nothing is streaming.
     pub async fn message(&mut self) -> io::Result<Message> {
         loop {
-            if self.peek(TALK_BYTES_MAX)? {
+            let at_hand = self.at_hand(TALK_BYTES_MAX)?.within(TALK_BYTES_MAX)?;
+            if matches!(at_hand, AtHand::Whole { .. }) {
                 self.give_back();
                 let message = Message::parse(&mut self.inbox)?;
                 return message.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
             }
             self.fill().await?;
         }
-    }
-
-    /// Whether a whole message is in the inbox; it stays there.
-    fn peek(&mut self, bytes_max: usize) -> io::Result<bool> {
-        let there = self.next(bytes_max)?.is_some();
-        self.unread();
-        Ok(there)
     }
 
     /// Asks for TLS; true when the server agrees
