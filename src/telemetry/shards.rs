@@ -76,11 +76,7 @@ impl Status {
             "state_seconds": said.since.elapsed().as_secs(),
             "positions": stands.document(),
             "backlog": said.backlog.as_ref().map(Backlog::document),
-            "lag": {
-                "bytes": self.unconfirmed_bytes(),
-                "events": stands.outstanding,
-                "seconds": self.lag_seconds(),
-            },
+            "lag": self.lag_document(&stands),
             "last_error": said.last_error,
         })
     }

@@ -357,11 +357,7 @@ impl Status {
             "endpoints": said.endpoints,
             "positions": stands.document(),
             "backlog": said.backlog.as_ref().map(Backlog::document),
-            "lag": {
-                "bytes": self.unconfirmed_bytes(),
-                "events": stands.outstanding,
-                "seconds": self.lag_seconds(),
-            },
+            "lag": self.lag_document(&stands),
             "events": self.metrics.events_document(),
             "retention": self.metrics.retention_document(),
             "reconnects": self.metrics.reconnects_document(),
@@ -373,6 +369,14 @@ impl Status {
             document.insert("shards".to_owned(), lines.collect());
         }
         document
+    }
+
+    pub(super) fn lag_document(&self, stands: &Where) -> Value {
+        json!({
+            "bytes": self.unconfirmed_bytes(),
+            "events": stands.outstanding,
+            "seconds": self.lag_seconds(),
+        })
     }
 
     /// WAL that was received and that the slot still keeps for us; of several lines, where that is
