@@ -246,6 +246,24 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
+    /// An event for tests, which change what they are about.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        Self {
+            event_id: b"id",
+            event_type: b"t",
+            stream: b"s",
+            schema_version: b"1",
+            occurred_at: OccurredAt::from_postgres_micros(0),
+            tenant_id: Cow::Borrowed(b""),
+            aggregate_id: b"a",
+            aggregate_type: b"",
+            payload: b"{}",
+            correlation_id: None,
+            traceparent: None,
+        }
+    }
+
     /// The stream that the event of `row` goes to, should it be one.
     pub fn stream_of(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<&'a [u8], Unfit> {
         let name = row.topic().unwrap_or(defaults.stream);

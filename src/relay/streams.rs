@@ -388,9 +388,10 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::config::{EntryFormat, Ordering, TableName};
-    use crate::outbox::OccurredAt;
     use crate::sink::EntryWriter;
 
     fn limits() -> Limits {
@@ -411,22 +412,6 @@ mod tests {
         }
     }
 
-    fn event<'a>(event_type: &'a [u8], tenant: &'a [u8]) -> Envelope<'a> {
-        Envelope {
-            event_id: b"id",
-            event_type,
-            stream: b"s",
-            schema_version: b"1",
-            occurred_at: OccurredAt::from_postgres_micros(0),
-            tenant_id: tenant.into(),
-            aggregate_id: b"a",
-            aggregate_type: b"",
-            payload: b"{}",
-            correlation_id: None,
-            traceparent: None,
-        }
-    }
-
     #[test]
     fn a_field_that_varies_ends_one_batch_and_no_other() {
         let (limits, mut streams) = (limits(), Streams::default());
@@ -434,7 +419,8 @@ mod tests {
         let id = streams.find(b"s", &limits);
         let mut push = |kind: u8, tenant: u8| {
             let (kind, tenant) = ([kind], [tenant]);
-            let event = event(&kind, &tenant);
+            let tenant_id = Cow::Borrowed(&tenant[..]);
+            let event = Envelope { event_type: &kind, tenant_id, ..Envelope::sample() };
             streams.push(id, &event, &limits, |filling| {
                 filling.batch.push(&event, Position::START, &mut writer);
             });

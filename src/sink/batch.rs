@@ -232,22 +232,9 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::lsn::Lsn;
-    use crate::outbox::OccurredAt;
 
     fn envelope(id: &[u8]) -> Envelope<'_> {
-        Envelope {
-            event_id: id,
-            event_type: b"t",
-            stream: b"s",
-            schema_version: b"1",
-            occurred_at: OccurredAt::from_postgres_micros(0),
-            tenant_id: b"".into(),
-            aggregate_id: b"a",
-            aggregate_type: b"",
-            payload: b"{}",
-            correlation_id: None,
-            traceparent: None,
-        }
+        Envelope { event_id: id, ..Envelope::sample() }
     }
 
     fn at(ordinal: u32) -> Position {

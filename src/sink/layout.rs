@@ -161,26 +161,13 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::OccurredAt;
 
     fn envelope<'a>(
         event_type: &'a [u8],
         tenant: &'a [u8],
         trace: Option<&'a [u8]>,
     ) -> Envelope<'a> {
-        Envelope {
-            event_id: b"id",
-            event_type,
-            stream: b"s",
-            schema_version: b"1",
-            occurred_at: OccurredAt::from_postgres_micros(0),
-            tenant_id: tenant.into(),
-            aggregate_id: b"a",
-            aggregate_type: b"",
-            payload: b"{}",
-            correlation_id: None,
-            traceparent: trace,
-        }
+        Envelope { event_type, tenant_id: tenant.into(), traceparent: trace, ..Envelope::sample() }
     }
 
     fn name(layout: Layout) -> String {
