@@ -18,7 +18,7 @@ use walrelay::config::{Fallback, SETTINGS};
 const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const DOOR_LINES_MAX: usize = 60;
-const README_LINES_MAX: usize = 350;
+const README_LINES_MAX: usize = 500;
 /// In pieces, for this file is read as well.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error.rs", &[]),
     ("shutdown.rs", &["error"]),
     ("backoff.rs", &[]),
-    ("cli.rs", &["error"]),
+    ("cli", &["error"]),
     ("config", &["error"]),
     ("pgoutput", &["lsn"]),
     ("postgres", &["lsn", "error", "config"]),
