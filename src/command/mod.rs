@@ -9,3 +9,5 @@ pub mod health;
 pub mod run;
 pub mod setup;
 mod table;
+#[allow(dead_code, reason = "for the commands that are being built")]
+mod terminal;
