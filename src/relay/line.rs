@@ -2,10 +2,9 @@
 //!
 //! In: the bytes of pgoutput messages, keepalives, and what became of batches. Out: [`Action`]s:
 //! take a stream over, publish a batch. What cannot be published leaves by `leaving`. It must stay
-//! true that the events of a stream leave in the
-//! order of their positions, that each batch names the position it follows, and that everything
-//! queued here is bounded by [`Limits`]. A transaction is never gathered: its events go as they
-//! come.
+//! true that the events of a stream leave in the order of their positions, that each batch names
+//! the position it follows, and that everything queued here is bounded by [`Limits`]: a transaction
+//! is gathered up to a full batch and no further.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -169,8 +169,11 @@ impl<'a> Session<'a> {
             }
             let is_empty = self.take_in()?;
             let has_room = self.has_room();
-            // Nothing more at hand, or no room for more: what there is leaves as it is.
-            if let Some(failure) = self.send_out(is_empty || !has_room).await? {
+            let may_wait = matches!(self.intake, Intake::Open) && self.line.transaction.is_some();
+            // Nothing more at hand, or no room for more: what there is leaves as it is. Only what
+            // has rows of its own transaction behind it waits for them: they are on their way, and
+            // ten calls of one row cost both servers thrice what one call of ten does.
+            if let Some(failure) = self.send_out(is_empty && !may_wait || !has_room).await? {
                 return Ok(Some(failure));
             }
             if is_empty || !self.has_room() {

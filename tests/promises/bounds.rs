@@ -21,7 +21,7 @@ async fn no_more_calls_are_in_flight_than_batches_in_flight_allows() {
     let world = World::new().await;
     let proxy = Proxy::start(world.redis.port());
     let settings = world.settings.clone().with("redis_url", &world.redis.url_at(proxy.port()));
-    let settings = settings.with("batches_in_flight", "3");
+    let settings = settings.with("batch_size", "1").with("batches_in_flight", "3");
     let mut relay = settings.start_ready().await;
     let client = world.postgres.client().await;
     insert_many(&client, 1, 10).await.unwrap();
@@ -29,19 +29,36 @@ async fn no_more_calls_are_in_flight_than_batches_in_flight_allows() {
     world.until_marked().await;
     until_lagging(&relay, 0).await;
     proxy.hold_replies();
-    // Each is met while nothing else is at hand, and so leaves in a call of its own.
-    for n in 11..=13 {
-        insert(&client, n).await.unwrap();
-        until_lagging(&relay, n - 10).await;
-    }
-    // Each of these is met by a relay that could send what waits, were it allowed to.
-    for n in 14..=18 {
+    // Three leave; each of the rest is met by a relay that could send it, were it allowed to.
+    for n in 11..=17 {
         insert(&client, n).await.unwrap();
         until_lagging(&relay, n - 10).await;
     }
     let written = world.consumer().len().await.unwrap();
     assert!((11..=13).contains(&written), "{written} entries: 10, and three calls of one");
     proxy.mend();
+    world.assert_all_published().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_transaction_leaves_in_one_call_where_it_fits() {
+    const TRANSACTIONS: i64 = 20;
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let mut relay = world.settings.clone().with("durability", "memory").start_ready().await;
+    let batches = async || relay.status().await["events"]["batches"].as_i64().unwrap();
+    // The first transactions teach which fields vary.
+    insert_many(&client, 1, 10).await.unwrap();
+    insert_many(&client, 11, 20).await.unwrap();
+    world.until_marked().await;
+    let before = batches().await;
+    for n in 2..TRANSACTIONS + 2 {
+        insert_many(&client, n * 10 + 1, n * 10 + 10).await.unwrap();
+        // Else two transactions could share a call.
+        world.until_marked().await;
+    }
+    assert_eq!(batches().await - before, TRANSACTIONS, "calls for as many transactions of ten");
     world.assert_all_published().await;
     relay.drain().await;
 }

@@ -139,7 +139,8 @@ impl Session {
         loop {
             let is_empty = self.take_in(postgres)?;
             let has_room = self.line.has_room();
-            self.send_out(is_empty || !has_room, now, redis)?;
+            let may_wait = self.broken.is_none() && self.line.transaction.is_some();
+            self.send_out(is_empty && !may_wait || !has_room, now, redis)?;
             if is_empty || !self.line.has_room() {
                 break;
             }
