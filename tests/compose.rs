@@ -1,9 +1,10 @@
 //! The container files stay true: every setting they name exists, with a value it accepts, and the
 //! compose file is one.
 //!
-//! In: docker-compose.yml and docker/Dockerfile as they stand. Out: a failed test when they name a
-//! setting that is gone, or a secret that is no secret. Not here: building images, which needs an
-//! engine and a registry.
+//! In: docker-compose.yml, docker/compose.sidecar.yml and docker/Dockerfile as they stand. Out: a
+//! failed test when they name a setting that is gone, or a secret that is no secret. Not here:
+//! building images, which needs an engine and a registry; the metrics that alerts and dashboard
+//! name, which a running relay is asked for (promises/pages.rs).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 const COMPOSE: &str = include_str!("../docker-compose.yml");
+const SIDECAR: &str = include_str!("../docker/compose.sidecar.yml");
 const DOCKERFILE: &str = include_str!("../docker/Dockerfile");
 
 /// `RELAY_NAME: value` and `ENV RELAY_NAME=value`, outside of comments.
@@ -33,10 +35,22 @@ fn settings(text: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_setting_of_the_container_files_is_known_and_valid() {
-    let all = [settings(COMPOSE), settings(DOCKERFILE)].concat();
-    for name in ["RELAY_DATABASE_URL", "RELAY_REDIS_URL", "RELAY_HTTP_ADDRESS"] {
-        assert!(all.iter().any(|(known, _)| *known == name), "no {name} in the container files");
+    for compose in [COMPOSE, SIDECAR] {
+        let all = [settings(compose), settings(DOCKERFILE)].concat();
+        for name in ["RELAY_DATABASE_URL", "RELAY_REDIS_URL", "RELAY_HTTP_ADDRESS"] {
+            assert!(all.iter().any(|(known, _)| *known == name), "no {name} in {all:?}");
+        }
+        assert_accepted(all.into_iter().map(|(name, value)| (name, default_of(value))));
     }
+}
+
+/// `${NAME:-default}` as Compose reads it where NAME is not set; anything else as it is.
+fn default_of(value: &str) -> &str {
+    let default = value.split_once(":-").and_then(|(_, rest)| rest.strip_suffix('}'));
+    default.unwrap_or(value)
+}
+
+fn assert_accepted<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) {
     let done = Command::new(env!("CARGO_BIN_EXE_walrelay"))
         .arg("config")
         .env_clear()
@@ -52,6 +66,7 @@ fn every_subcommand_of_the_container_files_exists() {
     for (file, line, subcommand) in [
         (COMPOSE, "command: [setup]", "setup"),
         (COMPOSE, "command: [run]", "run"),
+        (COMPOSE, "command: [tail]", "tail"),
         (DOCKERFILE, "CMD [\"walrelay\", \"health\"]", "health"),
         (DOCKERFILE, "CMD [\"run\"]", "run"),
     ] {
@@ -63,15 +78,18 @@ fn every_subcommand_of_the_container_files_exists() {
 }
 
 #[test]
-fn the_relay_is_reachable_from_its_own_host_only() {
+fn whatever_listens_is_reachable_from_its_own_host_only() {
     let ports: Vec<&str> = COMPOSE.lines().filter(|line| line.contains("ports:")).collect();
-    assert_eq!(ports.len(), 1, "only the relay publishes a port: {ports:?}");
+    assert_eq!(ports.len(), 3, "the relay, Prometheus and Grafana publish a port: {ports:?}");
     assert!(ports.iter().all(|line| line.contains("\"127.0.0.1:")), "on loopback: {ports:?}");
 }
 
 #[test]
-fn compose_accepts_its_file() {
+fn compose_accepts_its_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The relay of the sidecar file waits for services that the other file has.
+    let all = ["--file", "docker-compose.yml", "--file", "docker/compose.sidecar.yml"];
+    let profiles = ["--profile", "demo", "--profile", "observability"];
     for (program, first) in [("docker", Some("compose")), ("docker-compose", None)] {
         let compose = || {
             let mut command = Command::new(program);
@@ -79,9 +97,13 @@ fn compose_accepts_its_file() {
             command
         };
         if compose().arg("version").output().is_ok_and(|done| done.status.success()) {
-            let done = compose().args(["config", "--quiet"]).output().expect("docker compose");
-            let errors = String::from_utf8_lossy(&done.stderr);
-            assert!(done.status.success(), "docker compose config: {errors}");
+            for (files, profiles) in [(&[][..], &[][..]), (&[], &profiles), (&all, &profiles)] {
+                let mut config = compose();
+                config.args(files).args(profiles).args(["config", "--quiet"]);
+                let done = config.output().expect("docker compose");
+                let errors = String::from_utf8_lossy(&done.stderr);
+                assert!(done.status.success(), "{config:?}: {errors}");
+            }
             return;
         }
     }

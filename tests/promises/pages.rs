@@ -1,5 +1,7 @@
 //! What orchestrators and dashboards ask for: readiness as it is, and every number under its name.
 
+use std::collections::BTreeSet;
+
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{World, insert_many};
 
@@ -31,6 +33,18 @@ const METRICS: [&str; 24] = [
     "walrelay_build_info{version=",
 ];
 
+/// What alerts and dashboard ask for.
+const WATCHED: [(&str, &str); 2] = [
+    ("alerts.yml", include_str!("../../docker/observability/alerts.yml")),
+    ("dashboard.json", include_str!("../../docker/observability/dashboard.json")),
+];
+
+/// The metrics that a text names.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("walrelay_")).collect()
+}
+
 /// The value of a metric on the page.
 fn value(page: &str, name: &str) -> f64 {
     let line = page.lines().find(|line| line.starts_with(name));
@@ -46,6 +60,16 @@ async fn every_metric_is_there_under_its_name_before_anything_has_happened() {
     let (_, page) = relay.get("/metrics").await.unwrap();
     for name in METRICS {
         value(&page, name);
+    }
+    for (file, text) in WATCHED {
+        let named = metrics_in(text);
+        assert!(named.len() >= 5, "{file} names {named:?}");
+        for name in named {
+            let is_there = page.lines().any(|line| {
+                line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+            });
+            assert!(is_there, "{file} asks for {name}, which is not in\n{page}");
+        }
     }
     relay.drain().await;
 }
