@@ -2,8 +2,8 @@
 //! how the slot stands.
 //!
 //! In: the line's SQL session, time. Out: messages in the WAL that the line hears, and the slot's
-//! facts for people. It must stay true that a line is never held up or ended from here, that at most
-//! one statement waits in the session, and that a standby writes nothing: this ends with the line.
+//! facts for people. It must stay true that a line is never held up from here, that at most one
+//! statement waits in the session, and that a standby writes nothing: this ends with the line.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,8 @@
 //! lines take turns. `shards` runs several. `tenure` waits for its turn; `backlog` makes a slot that
 //! is missing, with `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows from
 //! before it; `handover` clears away what lines of another kind left. `simulation` puts the deciding
-//! half between model servers. It must stay true that nothing in that half does I/O or reads a clock.
+//! half between model servers and lets faults rain. It must stay true that nothing in that half does
+//! I/O or reads a clock.
 
 mod alone;
 mod backlog;

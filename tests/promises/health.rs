@@ -105,7 +105,8 @@ async fn writers(world: &World) -> Vec<String> {
                      'SQL_ASCII') AS text
                  FROM pg_logical_slot_peek_binary_changes('probe', NULL, NULL, 'proto_version', '1',
                      'publication_names', 'walrelay', 'messages', 'true')
-                 WHERE substring(data from 1 for 1) = 'M'";
+                 WHERE substring(data from 1 for 1) = 'M'
+                     AND position('walrelay'::bytea in data) = 11";
     let rows = world.postgres.client().await.query(query, &[]).await.expect("messages");
     let process = |text: &str| text.split(' ').nth(1).map(str::to_owned);
     rows.iter().filter_map(|row| process(row.get("text"))).collect()

@@ -127,7 +127,7 @@ async fn every_number_moves_when_its_fact_happens_and_the_page_stays_openmetrics
     let client = world.postgres.client().await;
     let settings = world.settings.clone().with("durability", "memory");
     let settings = settings.with("poll_interval", "100ms").with("retry_base_delay", "50ms");
-    let settings = settings.with("max_retry_attempts", "2").with("heartbeat_interval", "100ms");
+    let settings = settings.with("max_retry_attempts", "3").with("heartbeat_interval", "100ms");
     // What is sent again after a lost connection: all that came before this.
     let mut relay = settings.with("feedback_interval", "30s").start_ready().await;
 
