@@ -8,11 +8,11 @@
 //! whenever it ends, `start` and `preflight` get it going, `session` is its one `select!`,
 //! `landing` what Redis answers, `settle` marks rows, `desk` and `parker` park them, `hold` waits
 //! for Redis, `heart` writes heartbeats, `watch` notes what may end the process, `alone` has such
-//! lines take turns. `shards` runs several. `tenure` waits for its turn; `backlog` makes a slot that
-//! is missing, with `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows from
-//! before it; `handover` clears away what lines of another kind left. `simulation` puts the deciding
-//! half between model servers and lets faults rain. It must stay true that nothing in that half does
-//! I/O or reads a clock.
+//! lines take turns. `shards` runs several. `tenure` waits for its turn; `backlog` makes a slot
+//! that is missing, with `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows
+//! from before it; `handover` clears away what lines of another kind left. `simulation` puts the
+//! deciding half between model servers and lets faults rain. It must stay true that nothing in
+//! that half does I/O or reads a clock.
 
 mod alone;
 mod backlog;

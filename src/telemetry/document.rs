@@ -1,7 +1,7 @@
 //! The document of /status: all that is known, as JSON.
 //!
-//! In: [`Status`]. Out: one object, and with several lines one more for each. It must stay true that
-//! it fits into what `walrelay` reads of an answer, whatever the names and numbers in it.
+//! In: [`Status`]. Out: one object, and with several lines one more for each. It must stay true
+//! that it fits into what `walrelay` reads of an answer, whatever the names and numbers in it.
 
 use serde_json::{Value, json};
 

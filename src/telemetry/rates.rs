@@ -1,8 +1,8 @@
 //! How many events go out, of late; and the last minutes, for a page to draw.
 //!
-//! In: the count of published events and the lag, looked at once a second by a task of its own. Out:
-//! events per second over three windows, and the points of a curve. It must stay true that an event
-//! costs nothing here, and that what is kept is bounded: five minutes.
+//! In: the count of published events and the lag, looked at once a second by a task of its own.
+//! Out: events per second over three windows, and the points of a curve. It must stay true that an
+//! event costs nothing here, and that what is kept is bounded: five minutes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
