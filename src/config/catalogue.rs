@@ -258,6 +258,13 @@ pub const SETTINGS: &[Setting] = &[
         "How often the slot is told what may be forgotten; never less than 4 times \
          per wal_sender_timeout",
     ),
+    setting(
+        "heartbeat_interval",
+        "5s",
+        Kind::DurationOrOff(100, HOUR),
+        "How often the leader writes a message to PostgreSQL that must come back through the WAL \
+         and past Redis; /readyz goes by it",
+    ),
     setting("connect_timeout", "10s", Kind::Duration(100, HOUR), "Longest wait for a connection"),
     setting(
         "redis_timeout",

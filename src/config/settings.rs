@@ -69,6 +69,8 @@ pub struct Settings {
     pub max_event_bytes: usize,
     /// Between two status updates.
     pub feedback_interval: Duration,
+    /// Between two heartbeats.
+    pub heartbeat_interval: Option<Duration>,
     /// For a connection.
     pub connect_timeout: Duration,
     /// For a reply of Redis.
@@ -380,10 +382,15 @@ impl Loaded {
             dlq_stream_name: self.text("dlq_stream_name").map(str::to_owned),
             poll_interval: self.duration("poll_interval")?,
             retry: self.retry()?,
-            retention: self.word("retention", |word| match word {
-                "off" => Some(None),
-                age => Some(Some(values::duration(age).ok()?)),
-            })?,
+            heartbeat_interval: self.duration_or_off("heartbeat_interval")?,
+            retention: self.duration_or_off("retention")?,
+        })
+    }
+
+    fn duration_or_off(&self, name: &str) -> Result<Option<Duration>> {
+        self.word(name, |word| match word {
+            "off" => Some(None),
+            duration => Some(Some(values::duration(duration).ok()?)),
         })
     }
 

@@ -26,7 +26,7 @@ use super::trouble::Trouble;
 use super::wake::{Found, Wake};
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::postgres::{self, Target, Tenure};
+use crate::postgres::{self, Target, Tenure, from_sql};
 use crate::shutdown::Shutdown;
 use crate::sink::{Delivery, Durable, Facts, Sink};
 use crate::telemetry::{Status, Where};
@@ -93,6 +93,9 @@ pub struct Bulk {
     status: Arc<Status>,
     is_notified: bool,
     parked: Arc<Notify>,
+    /// How often both servers are looked at whatever else is done, and when next.
+    heartbeat: Option<Duration>,
+    next_heartbeat: Option<Instant>,
 }
 
 /// A lot that is committed.
@@ -120,7 +123,13 @@ impl Bulk {
         for _ in 0..if is_at_once { LANES_AT_ONCE } else { LANES } {
             idle.push(Lane::open(target, settings, &table).await?);
         }
+        let heartbeat = settings.heartbeat_interval;
+        if let Some(interval) = heartbeat {
+            status.heartbeat.begin(interval);
+        }
         Ok(Self {
+            heartbeat,
+            next_heartbeat: heartbeat.map(|_| Instant::now()),
             claimer: Claimer::new(courier, settings, Instant::now()),
             idle,
             settling: FuturesUnordered::new(),
@@ -167,6 +176,7 @@ impl Bulk {
             if self.watch.client.is_closed() {
                 return Err(Error::transient("the session that holds the outbox has ended").into());
             }
+            self.look_at_both().await?;
             let Some(mut lane) = self.idle.pop() else {
                 tokio::select! {
                     biased;
@@ -188,6 +198,27 @@ impl Bulk {
         }
         while let Some(settled) = self.settling.next().await {
             self.settled(settled?);
+        }
+        Ok(())
+    }
+
+    /// Whether both servers answer, when it is time for that: what is done besides may go without
+    /// one of them for long.
+    async fn look_at_both(&mut self) -> Result<(), Trouble> {
+        let now = Instant::now();
+        if self.next_heartbeat.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.next_heartbeat = self.heartbeat.map(|interval| now + interval);
+        let heartbeat = &self.status.heartbeat;
+        let number = heartbeat.ask();
+        let looked = self.watch.client.batch_execute("").await;
+        looked.map_err(|error| from_sql("PostgreSQL gives no sign of life", error))?;
+        heartbeat.committed(number);
+        heartbeat.came(number);
+        self.delivery.deadline().await?;
+        if let Some(took) = heartbeat.returned(number) {
+            self.status.metrics.histograms.heartbeat(took);
         }
         Ok(())
     }
@@ -254,13 +285,13 @@ impl Bulk {
         }
         let mut done = None;
         {
-            let forgetting = self.memory.next_due();
+            let due = self.memory.next_due().into_iter().chain(self.next_heartbeat).min();
             let mut pause = std::pin::pin!(self.wake.pause(found));
             tokio::select! {
                 biased;
                 () = shutdown.requested() => {}
                 Some(settled) = self.settling.next() => done = Some(settled?),
-                () = until(forgetting) => {}
+                () = until(due) => {}
                 () = &mut pause => {}
             }
         }

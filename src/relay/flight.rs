@@ -59,6 +59,8 @@ pub struct Flight {
     pub last_position: Position,
     /// Commit time of its last event, microseconds since 2000-01-01.
     pub commit_time: i64,
+    /// The earliest of its events.
+    pub oldest_commit: i64,
 }
 
 /// The rows of a batch, for marking: their ids, and the transactions they came from.
@@ -110,6 +112,7 @@ pub struct Filling {
     pub pending: Pending,
     pub rows: Rows,
     pub commit_time: i64,
+    pub oldest_commit: i64,
 }
 
 impl Filling {
@@ -120,6 +123,7 @@ impl Filling {
             pending: self.pending.take(&is_taken),
             rows: self.rows.take(&is_taken),
             commit_time: self.commit_time,
+            oldest_commit: self.oldest_commit,
         };
         self.batch = self.batch.filtered(|place| !is_taken(place));
         taken

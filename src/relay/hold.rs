@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::heart::watch_slot;
 use super::start::Context;
 use crate::backoff::Backoff;
 use crate::error::Result;
@@ -31,6 +32,7 @@ pub(super) async fn wait(context: &Context, held: Held, shutdown: &mut Shutdown)
     let mut ticks = interval(feedback_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut writable = std::pin::pin!(until_writable(context, &probe_key));
+    let mut watching = Box::pin(watch_slot(context));
     loop {
         tokio::select! {
             biased;
@@ -39,6 +41,7 @@ pub(super) async fn wait(context: &Context, held: Held, shutdown: &mut Shutdown)
             // No reply is asked for: it would stay unread.
             _ = ticks.tick() => replication.queue_status(received, confirmed, false),
             broken = replication.pump(false) => return broken,
+            never = &mut watching => match never {},
         }
     }
 }

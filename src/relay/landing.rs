@@ -4,6 +4,8 @@
 //! or the end of the line. It must stay true that nothing counts as published without an answer
 //! that says so, and that a history that was rewound is said loudly before anything is sent again.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::desk::Answer;
@@ -17,7 +19,7 @@ use crate::config::AfterPublish;
 use crate::error::{Error, Result};
 use crate::lsn::Position;
 use crate::sink::{self, Batch, Checkpoint, Failure, Verdict, Written};
-use crate::telemetry::State;
+use crate::telemetry::{Server, State};
 
 /// What came back from Redis.
 pub(super) enum Landed {
@@ -25,12 +27,14 @@ pub(super) enum Landed {
     Anchored(StreamId, Then, Result<(), Failure>),
     /// The slot is another's by now.
     Dispossessed(Error),
-    /// With the batch, if it or a part of it was not written for a refusal.
-    Published(Box<Flight>, Result<Written, Failure>, Option<Batch>),
+    /// With the batch, if it or a part of it was not written for a refusal; and after how long.
+    Published(Box<Flight>, Result<Written, Failure>, Option<Batch>, Duration),
     /// A stream could not be taken over for this reason; what its checkpoint says.
     Refused(StreamId, Failure, Result<Option<Checkpoint>, Failure>),
     Safe(Result<(), Failure>),
     Pong(Result<(), Failure>),
+    /// The same, behind all that came before a heartbeat.
+    Beat(u64, Result<(), Failure>),
     /// Starts before this one are forgotten.
     Cleared,
 }
@@ -69,12 +73,12 @@ impl Session<'_> {
                     Ok(None)
                 }
                 Verdict::Outage | Verdict::Restart | Verdict::Fenced | Verdict::Rewound => {
-                    classify(failure, &format!("cannot take over stream {:?}", keys.stream))
+                    self.classify(failure, &format!("cannot take over stream {:?}", keys.stream))
                 }
             },
             Landed::Anchored(stream, then, Ok(())) => self.anchored(stream, then),
             Landed::Anchored(_, _, Err(failure)) => {
-                classify(failure, "cannot tie a checkpoint to PostgreSQL's history")
+                self.classify(failure, "cannot tie a checkpoint to PostgreSQL's history")
             }
             Landed::Dispossessed(error) => Err(error),
             Landed::Refused(stream, refusal, Ok(checkpoint)) => {
@@ -85,24 +89,35 @@ impl Session<'_> {
                 }
                 Ok(None)
             }
-            Landed::Refused(_, _, Err(failure)) => classify(failure, "cannot read a checkpoint"),
-            Landed::Published(flight, Ok(written), returned) => {
+            Landed::Refused(_, _, Err(failure)) => {
+                self.classify(failure, "cannot read a checkpoint")
+            }
+            Landed::Published(flight, Ok(written), returned, took) => {
+                self.status.metrics.histograms.called(flight.events, took);
                 self.published(*flight, &written, returned)
             }
-            Landed::Published(flight, Err(failure), returned) => {
+            Landed::Published(flight, Err(failure), returned, _) => {
                 self.unpublished(*flight, failure, returned)
             }
             Landed::Safe(Ok(())) => {
                 self.settler.safe();
                 Ok(None)
             }
-            Landed::Safe(Err(failure)) => classify(failure, "cannot ask whether entries are safe"),
+            Landed::Safe(Err(failure)) => {
+                self.classify(failure, "cannot ask whether entries are safe")
+            }
             Landed::Cleared => Ok(None),
             Landed::Pong(Ok(())) => {
                 self.is_pinging = false;
                 Ok(None)
             }
-            Landed::Pong(Err(failure)) => classify(failure, "Redis gives no sign of life"),
+            Landed::Beat(number, Ok(())) => {
+                self.heartbeat_returned(number);
+                Ok(None)
+            }
+            Landed::Pong(Err(failure)) | Landed::Beat(_, Err(failure)) => {
+                self.classify(failure, "Redis gives no sign of life")
+            }
         }
     }
 
@@ -112,7 +127,7 @@ impl Session<'_> {
         if let Some(known) = self.memory.lost(&keys.stream, position) {
             self.tell_redis_lost(&keys.stream, known, position);
         }
-        self.memory.reached(&keys.stream, position);
+        self.memory.reached(&keys.stream, position, 0);
         let judgement = self.line.judge(stream, checkpoint);
         let opening = self.line.opening(checkpoint, &judgement);
         let is_told = checkpoint.timeline.is_none_or(|timeline| timeline == self.line.timeline());
@@ -182,11 +197,16 @@ impl Session<'_> {
         if let Some(refusal) = &written.refusal
             && refusal.verdict != Verdict::Rejected
         {
-            return classify(refusal.clone(), "cannot publish a batch");
+            return self.classify(refusal.clone(), "cannot publish a batch");
         }
         self.status.published_up_to(flight.commit_time);
+        // Where some were there before, the oldest may be one of those.
+        if written.added > 0 && written.present == 0 {
+            self.status.metrics.histograms.entered(flight.oldest_commit);
+        }
         if written.refusal.is_none() {
-            self.memory.reached(self.line.name(flight.stream), flight.last_position);
+            let name = self.line.name(flight.stream);
+            self.memory.reached(name, flight.last_position, written.added);
         }
         let (settling, refused) = self.line.published(flight, written, returned)?;
         self.settler.add(settling, Instant::now());
@@ -203,6 +223,9 @@ impl Session<'_> {
         returned: Option<Batch>,
     ) -> Result<Option<Failure>> {
         let stream = flight.stream;
+        if failure.is_gap() {
+            self.status.metrics.gaps.inc();
+        }
         let failure = match self.line.unpublished(flight, failure, returned) {
             Unpublished::Kept => return Ok(None),
             Unpublished::Failed(failure) => failure,
@@ -212,7 +235,7 @@ impl Session<'_> {
             self.rewind(stream, epoch, &failure.text);
             return Ok(None);
         }
-        classify(failure, "cannot publish a batch")
+        self.classify(failure, "cannot publish a batch")
     }
 
     /// What the table said of parked events.
@@ -220,6 +243,8 @@ impl Session<'_> {
         match answer {
             Answer::Parked(job, outcome) => {
                 self.status.metrics.parked.inc_by(outcome.parked);
+                let refused = job.events().filter_map(|event| event.reason.refusal());
+                refused.for_each(|why| self.status.metrics.rejected(why));
                 if !outcome.gone.is_empty() {
                     let rows = outcome.gone.len();
                     self.memory.want(outcome.gone);
@@ -306,7 +331,7 @@ impl Session<'_> {
     /// Told once it is so: only whoever holds the slot may judge.
     fn tell_rewound(&mut self, stream: StreamId, lowered: Position, why: &str) {
         let stream = self.line.name(stream);
-        self.memory.reached(stream, lowered);
+        self.memory.reached(stream, lowered, 0);
         self.status.metrics.history_rewinds.inc();
         let what = format!("PostgreSQL's history was rewound: {why}");
         self.status.failed(&Error::transient(what));
@@ -343,17 +368,21 @@ impl Session<'_> {
             );
         }
     }
-}
 
-/// An outage is handed back to be waited for; everything else ends the line.
-pub(super) fn classify(failure: Failure, doing: &str) -> Result<Option<Failure>> {
-    match failure.verdict {
-        Verdict::Outage => Ok(Some(failure)),
-        Verdict::Fenced => Err(Error::slot_in_use(format!(
-            "{doing}: another relay has taken the stream over: {failure}"
-        ))),
-        Verdict::Restart | Verdict::Rejected | Verdict::Rewound | Verdict::Definite => {
-            Err(failure.into_error(doing))
+    /// An outage is handed back to be waited for; everything else ends the line.
+    pub(super) fn classify(&self, failure: Failure, doing: &str) -> Result<Option<Failure>> {
+        match failure.verdict {
+            Verdict::Outage => Ok(Some(failure)),
+            Verdict::Fenced => {
+                self.status.metrics.fenced.inc();
+                Err(Error::slot_in_use(format!(
+                    "{doing}: another relay has taken the stream over: {failure}"
+                )))
+            }
+            Verdict::Restart | Verdict::Rejected | Verdict::Rewound | Verdict::Definite => {
+                self.status.reconnects.lost(Server::Redis);
+                Err(failure.into_error(doing))
+            }
         }
     }
 }

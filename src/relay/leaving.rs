@@ -96,6 +96,7 @@ impl Line {
             pending: flight.pending.take(|place| place >= there),
             rows: flight.rows.take(|place| place >= there),
             commit_time: flight.commit_time,
+            oldest_commit: flight.oldest_commit,
         };
         rest.batch = rest.batch.filtered(|place| place >= there);
         let refused = rest.take(|place| place == 0);
@@ -132,8 +133,8 @@ impl Line {
         let Some(batch) = returned.filter(|_| self.limits.parks) else {
             return Unpublished::Failed(failure);
         };
-        let Flight { pending, rows, commit_time, .. } = flight;
-        let filling = Filling { batch, pending, rows, commit_time };
+        let Flight { pending, rows, commit_time, oldest_commit, .. } = flight;
+        let filling = Filling { batch, pending, rows, commit_time, oldest_commit };
         let refuses = failure.refuses_stream().then(|| Arc::from(failure.to_string()));
         let follows = refuses.is_some().then_some(follows);
         self.streams.returned(stream, filling, follows, refuses);

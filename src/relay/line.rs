@@ -11,17 +11,18 @@ use std::sync::Arc;
 
 use super::flight::{Action, Flight};
 use super::held::{self, Found, Held};
-use super::history::{History, Judgement};
+use super::history::History;
 use super::leaving::Undecided;
 use super::parking::Parking;
 use super::progress::{Positions, Progress, Published};
-use super::streams::{Opening, StreamId, Streams};
+use super::pulse::Pulse;
+use super::streams::{StreamId, Streams};
 use crate::config::{EntryFormat, Ordering, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Defaults, Envelope, Plan, Row, Unfit};
 use crate::pgoutput::{self, Insert, Message, Relation, RelationCache};
-use crate::sink::{Checkpoint, EntryWriter, checkpoint_key};
+use crate::sink::EntryWriter;
 
 /// Batches in flight over all streams: below the Redis client's own queue of 50, so that sending
 /// one never waits.
@@ -59,6 +60,8 @@ pub struct Limits {
     pub publish_sha: Arc<str>,
     /// What later events of an aggregate do while one is parked.
     pub ordering: Ordering,
+    /// What the messages begin with that are this line's heartbeats; none without any.
+    pub heartbeat: Option<Arc<str>>,
     /// Whether the table has what parking takes. Without it what cannot be published ends the line.
     pub parks: bool,
 }
@@ -103,6 +106,9 @@ pub struct Line {
     known: HashMap<i64, Position>,
     /// An unfit event whose stream was not asked yet whether it has it.
     pub(super) undecided: Option<Undecided>,
+    pulse: Pulse,
+    /// The newest heartbeat that came by, until somebody asks.
+    heard: Option<u64>,
     writer: EntryWriter,
     pub(super) in_flight: usize,
     pub(super) in_flight_bytes: usize,
@@ -131,6 +137,8 @@ impl Line {
             known: found.known,
             parking: Parking::new(wanted),
             undecided: None,
+            pulse: Pulse::new(limits.heartbeat.clone()),
+            heard: None,
             writer: EntryWriter::new(limits.format, source),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -160,14 +168,19 @@ impl Line {
                 self.progress.commit(commit.end_lsn)
             }
             Message::Relation(relation) => self.describe(&relation),
+            // Messages without a row are no events of this version.
+            Message::Logical(message) => {
+                let heard = self.pulse.hear(&message, self.progress.begun());
+                self.heard = heard.or(self.heard);
+                Ok(())
+            }
             // Rows are events when they are born; what becomes of them later is ours or the
-            // application's housekeeping. Messages without a row are no events of this version.
+            // application's housekeeping.
             Message::Update(_)
             | Message::Delete(_)
             | Message::Truncate(_)
             | Message::Origin(_)
-            | Message::Type(_)
-            | Message::Logical(_) => Ok(()),
+            | Message::Type(_) => Ok(()),
         }
     }
 
@@ -264,6 +277,7 @@ impl Line {
             filling.batch.push(&envelope, position, writer);
             filling.rows.add(id, transaction.xid, aggregate);
             filling.commit_time = transaction.commit_time;
+            filling.oldest_commit = filling.oldest_commit.min(transaction.commit_time);
             progress.event(&mut filling.pending)
         });
         match added {
@@ -275,6 +289,16 @@ impl Line {
     /// The server has sent everything before `wal_end`.
     pub fn keepalive(&mut self, wal_end: Lsn) {
         self.progress.keepalive(wal_end);
+    }
+
+    /// The newest heartbeat that came by since this was asked last.
+    pub fn heard_heartbeat(&mut self) -> Option<u64> {
+        self.heard.take()
+    }
+
+    /// The newest heartbeat before which everything is published, or parked.
+    pub fn passed_heartbeat(&mut self) -> Option<u64> {
+        self.pulse.passed(self.progress.wholly_published())
     }
 
     /// What to do now, one thing at a time. Batches that are not full only leave when `flush` is
@@ -310,6 +334,7 @@ impl Line {
             follows: ready.follows,
             last_position: filling.batch.last_position(),
             commit_time: filling.commit_time,
+            oldest_commit: filling.oldest_commit,
         };
         self.in_flight += 1;
         self.in_flight_bytes += flight.bytes;
@@ -326,64 +351,6 @@ impl Line {
             && self.streams.batches_behind() < WAITING_BATCHES_MAX
             && self.streams.waiting_bytes()
                 < self.limits.batches_in_flight * self.limits.batch_bytes
-    }
-
-    /// The server's timeline, for the checkpoints.
-    #[must_use]
-    pub fn timeline(&self) -> u32 {
-        self.history.timeline
-    }
-
-    /// What the checkpoint of a stream that was taken over is worth.
-    #[must_use]
-    pub fn judge(&self, stream: StreamId, checkpoint: &Checkpoint) -> Judgement {
-        // What a stream that was forgotten got in this very line proves nothing about history.
-        // It is on this line's timeline, whatever else it is.
-        let timeline = self.history.timeline;
-        let may_be_ours = checkpoint.timeline.is_none_or(|written| written == timeline);
-        let is_of_this_line = self.streams.has_forgotten() || self.streams.is_judged(stream);
-        if is_of_this_line && may_be_ours {
-            Judgement::Keep
-        } else {
-            self.history.judge(checkpoint)
-        }
-    }
-
-    /// How a stream is to be opened by that judgement.
-    #[must_use]
-    pub fn opening(&self, checkpoint: &Checkpoint, judgement: &Judgement) -> Opening {
-        let Checkpoint { epoch, position, ref event_id, .. } = *checkpoint;
-        let (follows, written, unmet) = match judgement {
-            Judgement::Keep => (position, position, None),
-            Judgement::Meet => {
-                let follows = Position { commit_lsn: self.history.confirmed, ordinal: 0 };
-                (follows, position, Some((position, event_id.clone())))
-            }
-            Judgement::Lower { to, .. } => (*to, *to, None),
-        };
-        Opening { epoch, follows, written, unmet }
-    }
-
-    /// A stream is ours to write.
-    pub fn open(&mut self, stream: StreamId, opening: Opening) {
-        self.streams.open(stream, opening);
-    }
-
-    /// Nothing more is written to the stream; under which epoch it was.
-    pub fn stop(&mut self, stream: StreamId) -> u64 {
-        self.streams.stop(stream)
-    }
-
-    /// The name of a stream.
-    #[must_use]
-    pub fn name(&self, stream: StreamId) -> &str {
-        self.streams.name(stream)
-    }
-
-    /// Where the checkpoint of a stream is kept.
-    #[must_use]
-    pub fn checkpoint_key(&self, stream: &str) -> String {
-        checkpoint_key(stream, &self.limits.source)
     }
 
     /// A published batch is durable and marked.

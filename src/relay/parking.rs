@@ -13,6 +13,7 @@ use super::streams::StreamId;
 use crate::lsn::Position;
 use crate::outbox::{Copied, Unfit};
 use crate::poller::WAITS_BEHIND;
+use crate::telemetry::Refusal;
 
 /// Rows parked by one statement, about: a few milliseconds of row locks.
 const JOB_ROWS: usize = 500;
@@ -39,6 +40,16 @@ impl Reason {
         match self {
             Self::Refused(text) | Self::Unfit(text) => text,
             Self::WaitsBehind => WAITS_BEHIND,
+        }
+    }
+
+    /// For the numbers: why, where it is for the event itself.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(text) => Some(Refusal::of(text)),
+            Self::Unfit(_) => Some(Refusal::Unfit),
+            Self::WaitsBehind => None,
         }
     }
 

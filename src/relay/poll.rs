@@ -21,7 +21,7 @@ use crate::poller::{self, Bulk, Ground, Kept, Slot, Trouble, Watch, Workplace};
 use crate::postgres;
 use crate::shutdown::Shutdown;
 use crate::sink::{self, Failure, Verdict};
-use crate::telemetry::{Endpoints, State, Status};
+use crate::telemetry::{Endpoints, Server, State, Status};
 
 /// A poller that lasted this long was a good one: the next trouble is a new one.
 const GOOD: Duration = Duration::from_secs(5);
@@ -149,6 +149,7 @@ impl Poll {
         let bulk = Bulk::open(ground, watch).await?;
         announce(&self.context, &endpoints, bulk.is_notified(), self.runs == 0);
         status.metrics.lines.inc();
+        status.reconnects.back(self.runs == 0);
         status.connected(endpoints);
         self.runs += 1;
         Ok(bulk)
@@ -181,14 +182,20 @@ impl Poll {
             Trouble::Redis(failure) if failure.verdict == Verdict::Outage => {
                 return self.hold(&failure, shutdown).await;
             }
-            Trouble::Redis(failure) => failure.into_error("cannot deliver claimed rows"),
+            Trouble::Redis(failure) => {
+                status.reconnects.lost(Server::Redis);
+                failure.into_error("cannot deliver claimed rows")
+            }
             Trouble::Other(error) => error,
         };
         status.failed(&error);
         match error.class() {
             Class::Definite | Class::Usage => return Err(error),
-            Class::Transient | Class::SlotInUse => status.metrics.restarts.inc(),
-        };
+            Class::Transient | Class::SlotInUse => {}
+        }
+        // What Redis did has been told by now.
+        status.reconnects.lost_unless_known(Server::Postgres);
+        status.metrics.restarts.inc();
         let text = error.to_string();
         if text != self.said {
             tracing::warn!(error = text, hint = error.next_step(), "polling stopped: trying again");
@@ -200,6 +207,7 @@ impl Poll {
     async fn hold(&mut self, failure: &Failure, shutdown: &mut Shutdown) -> Result<()> {
         let status = &self.context.status;
         status.metrics.redis_outages.inc();
+        status.reconnects.lost(Server::Redis);
         status.failed(&Error::transient(format!("Redis takes no writes: {failure}")));
         status.enter(State::Holding);
         let text = failure.to_string();

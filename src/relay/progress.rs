@@ -222,6 +222,18 @@ impl Progress {
         self.positions
     }
 
+    /// Transactions with events that have begun, in this line.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.next
+    }
+
+    /// Of those the first ones that are wholly published.
+    #[must_use]
+    pub fn wholly_published(&self) -> u64 {
+        self.next_published
+    }
+
     /// Events received and not settled.
     #[must_use]
     pub fn outstanding(&self) -> u64 {

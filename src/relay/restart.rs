@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::alone::{Alone, Turn};
 use super::desk::Bells;
 use super::forget::Forgetting;
+use super::heart::Heart;
 use super::hold::{self, Held};
 use super::memory::Memory;
 use super::session::{End, Session};
@@ -23,7 +24,7 @@ use crate::housekeeping::{Bound, Keeper};
 use crate::poller::{self, Kept, Slot, Workplace};
 use crate::shutdown::Shutdown;
 use crate::sink::{Delivery, Failure, Sink};
-use crate::telemetry::{State, Status};
+use crate::telemetry::{Server, State, Status};
 
 /// How long Redis may take to hear that a line ended in good order: a process that is told to stop
 /// must not wait for one that does not answer.
@@ -111,10 +112,12 @@ impl Relay {
             }
         }
         let (sink, key) = (start.sink.clone(), start.probe_key.clone());
+        let beating = start.heart.take().map(Heart::start);
         let session = Session::new(start, settings.after_publish, status, &mut self.memory);
         let session = Box::pin(session.run(shutdown, settings.shutdown_grace));
         // What is parked is tried beside the line, and no longer: any step of it may be the last.
         let ((ended, _), retrying) = beside(beside(session, forgetting), retrying).await;
+        drop(beating);
         self.memory.turn.pass();
         // An outage is no end: this process goes on, and is not counted anew.
         let is_holding = matches!(ended, Ok(End::Hold(..)));
@@ -166,6 +169,7 @@ impl Relay {
     ) -> Result<Next> {
         let status = &self.context.status;
         status.metrics.redis_outages.inc();
+        status.reconnects.lost(Server::Redis);
         status.failed(&Error::transient(format!("Redis takes no writes: {failure}")));
         if shutdown.is_requested() {
             tracing::warn!(
@@ -187,8 +191,11 @@ impl Relay {
         status.failed(&error);
         match error.class() {
             Class::Definite | Class::Usage => return Err(error),
-            Class::Transient | Class::SlotInUse => status.metrics.restarts.inc(),
-        };
+            // What Redis did has been told by now.
+            Class::Transient => status.reconnects.lost_unless_known(Server::Postgres),
+            Class::SlotInUse => {}
+        }
+        status.metrics.restarts.inc();
         let delay = self.backoff.next_delay();
         tell(&error, delay, &mut self.said);
         Ok(delay)
@@ -246,6 +253,7 @@ fn announce(context: &Context, start: &Start, is_first: bool) {
         tracing::info!(slot = endpoints.slot, confirmed = %confirmed, "streaming again");
     }
     status.metrics.lines.inc();
+    status.reconnects.back(is_first);
     status.connected(endpoints.clone());
     status.enter(State::Streaming);
 }

@@ -89,6 +89,8 @@ pub(super) struct Session<'a> {
     next_feedback: Instant,
     timer: Pin<Box<Sleep>>,
     pub(super) is_pinging: bool,
+    /// The same behind a heartbeat: one at a time.
+    pub(super) is_beating: bool,
     silence: Silence,
     ignored: u64,
 }
@@ -120,6 +122,7 @@ impl<'a> Session<'a> {
             next_feedback: now + start.feedback_interval,
             timer: Box::pin(tokio::time::sleep_until(now)),
             is_pinging: false,
+            is_beating: false,
             silence: Silence::default(),
             ignored: 0,
         }
@@ -144,7 +147,7 @@ impl<'a> Session<'a> {
                 Event::Marked(marker, job, marked) => self.marked(marker, job, marked?),
                 Event::Answered(answer) => self.answered(answer?)?,
                 Event::Released => self.desk.hurry(),
-                Event::Time => self.tell_time(),
+                Event::Time => self.tell_time()?,
                 Event::Wire(result) => result?,
             }
         }
@@ -183,6 +186,7 @@ impl<'a> Session<'a> {
         self.ask_gate();
         self.settle();
         self.desk.work(&mut self.line, Instant::now());
+        self.pass_heartbeat_on();
         self.tell_status();
         self.relax();
         Ok(None)
@@ -239,10 +243,13 @@ impl<'a> Session<'a> {
                     self.settler.add(settling, Instant::now());
                     continue;
                 }
-                Action::Publish { flight, batch } => Box::pin(async move {
-                    let (answer, returned) = sink.publish(batch).await;
-                    Landed::Published(flight, answer, returned)
-                }),
+                Action::Publish { flight, batch } => {
+                    let sent = Instant::now();
+                    Box::pin(async move {
+                        let (answer, returned) = sink.publish(batch).await;
+                        Landed::Published(flight, answer, returned, sent.elapsed())
+                    })
+                }
             };
             match poll!(&mut call) {
                 std::task::Poll::Pending => self.flights.push(call),
@@ -302,10 +309,10 @@ impl<'a> Session<'a> {
         self.desk.due().map_or(due, |desk| due.min(desk))
     }
 
-    fn tell_time(&mut self) {
+    fn tell_time(&mut self) -> Result<()> {
         let now = Instant::now();
         if now < self.next_feedback {
-            return;
+            return Ok(());
         }
         self.next_feedback = now + self.feedback_interval;
         // The reply to our own status update is what moves a quiet slot: keepalives alone may never
@@ -328,6 +335,8 @@ impl<'a> Session<'a> {
             let sink = self.sink.clone();
             self.flights.push(Box::pin(async move { Landed::Pong(sink.ping().await) }));
         }
+        self.memory.tell_streams(&self.status);
+        if is_reading { self.check_sql() } else { Ok(()) }
     }
 
     fn tell_server(&mut self, want_reply: bool) {

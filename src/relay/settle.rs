@@ -6,6 +6,7 @@
 //! not visible yet is waited for: the WAL tells of a commit before other sessions see it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -144,7 +145,7 @@ impl Settler {
 
 /// The SQL side: marks rows, in a session of its own.
 pub struct Marker {
-    client: Client,
+    client: Arc<Client>,
     after_publish: AfterPublish,
     mark: Option<Statement>,
     visible: Statement,
@@ -178,13 +179,19 @@ impl Marker {
             None => None,
         };
         let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;
-        Ok(Self { client, after_publish: after, mark, visible })
+        Ok(Self { client: Arc::new(client), after_publish: after, mark, visible })
     }
 
     /// The session, while no mark is under way.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The session, for statements that may wait behind a mark.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Client> {
+        Arc::clone(&self.client)
     }
 
     /// Marks `rows`. Returns when each bears the mark or is gone for good.

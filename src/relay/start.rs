@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 use super::desk::{Bells, Desk};
 use super::forget::Forgetting;
 use super::handover::to_shards;
+use super::heart::Heart;
 use super::held::Found;
 use super::history::History;
 use super::line::{Limits, Line};
@@ -26,8 +27,8 @@ use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::outbox::Selection;
 use crate::postgres::{self, Replication, Standing, Target};
-use crate::sink::{self, Durable, Facts, Gate, Sink, Timeouts};
-use crate::telemetry::{Endpoints, Status};
+use crate::sink::{self, Durable, Facts, Failure, Gate, Sink, Timeouts};
+use crate::telemetry::{Endpoints, Server, Status};
 
 /// What is parked is read in so much time: a table with very many such rows, or a frozen server.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,6 +51,8 @@ pub(super) struct Start {
     pub gate: Option<Gate>,
     pub settler: Settler,
     pub marker: Marker,
+    /// To be started with the line.
+    pub heart: Option<Heart>,
     pub desk: Desk,
     /// That the slot is ours.
     pub claim: Claim,
@@ -140,6 +143,8 @@ impl Context {
         let gate = self.connect_gate(durable, &checkpoint).await?;
         let mut limits = limits(settings, &sink, redis.bulk_bytes_max, source);
         limits.parks = parks;
+        let heart = Heart::new(self, marker.shared(), facts.has_messages);
+        limits.heartbeat = heart.name();
         let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
             longest.map_or(settings.feedback_interval, |max| max.min(settings.feedback_interval));
@@ -169,6 +174,7 @@ impl Context {
             gate,
             settler: Settler::new(durable, settings.after_publish, Instant::now()),
             marker,
+            heart: Some(heart),
             feedback_interval,
         })
     }
@@ -306,6 +312,7 @@ impl Context {
         let key = format!("{checkpoint}:watermark");
         let gate = Gate::connect(url, self.timeouts(), barrier, key).await;
         gate.map(Some).map_err(|failure| {
+            self.status.reconnects.lost(Server::Redis);
             failure.into_error(&format!("cannot use Redis at {}", sink::label(url)))
         })
     }
@@ -319,10 +326,12 @@ impl Context {
     pub(super) async fn redis(&self) -> Result<(Sink, Facts, Durable)> {
         let settings = &*self.settings;
         let doing = format!("cannot use Redis at {}", sink::label(&settings.redis_url));
-        let sink = Sink::connect(&settings.redis_url, self.timeouts())
-            .await
-            .map_err(|failure| failure.into_error(&doing))?;
-        let facts = sink.facts().await.map_err(|failure| failure.into_error(&doing))?;
+        let failed = |failure: Failure| {
+            self.status.reconnects.lost(Server::Redis);
+            failure.into_error(&doing)
+        };
+        let sink = Sink::connect(&settings.redis_url, self.timeouts()).await.map_err(failed)?;
+        let facts = sink.facts().await.map_err(failed)?;
         let durable = Durable::of(settings.durability, &facts)?;
         Ok((sink, facts, durable))
     }
@@ -369,6 +378,7 @@ fn limits(
         maxlen: settings.stream_maxlen.map_or(0, std::num::NonZeroU64::get),
         publish_sha: sink.publish_sha(),
         ordering: settings.ordering,
+        heartbeat: None,
         parks: false,
     }
 }

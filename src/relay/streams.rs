@@ -98,6 +98,7 @@ impl Stream {
                 pending: Pending::default(),
                 rows: Rows::default(),
                 commit_time: 0,
+                oldest_commit: i64::MAX,
             });
         }
         self.queue.back_mut()
@@ -408,6 +409,7 @@ mod tests {
             maxlen: 0,
             publish_sha: "sha".into(),
             ordering: Ordering::PerAggregate,
+            heartbeat: None,
             parks: false,
         }
     }

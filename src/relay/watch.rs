@@ -8,7 +8,7 @@
 use tokio::time::Instant;
 
 use super::careful::{Found, Watch};
-use super::landing::{Landed, classify};
+use super::landing::Landed;
 use super::session::Session;
 use super::start::Start;
 use crate::error::Result;
@@ -51,7 +51,7 @@ impl Session<'_> {
         };
         match self.sink.note(&self.probe_key, &[("trying", next)]).await {
             Ok(()) => Ok(None),
-            Err(failure) => classify(failure, "cannot note which event comes next"),
+            Err(failure) => self.classify(failure, "cannot note which event comes next"),
         }
     }
 

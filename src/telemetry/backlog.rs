@@ -60,7 +60,7 @@ fn per_second(rows: u64, elapsed: Duration) -> f64 {
 }
 
 /// Exact up to four billion, which is near enough for a rate.
-fn count(rows: u64) -> f64 {
+pub(super) fn count(rows: u64) -> f64 {
     f64::from(u32::try_from(rows).unwrap_or(u32::MAX))
 }
 

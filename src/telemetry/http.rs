@@ -15,16 +15,18 @@ use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::rates;
 use super::status::Status;
 use crate::error::{Error, Result};
 
 /// What OpenMetrics calls itself (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// An answer longer than this is not one of ours.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Of an answer that is asked for, so much is read. The longest of ours is /status, with the curve
+/// of five minutes, 64 streams and 16 shards: well below 60 kB unless names are very long.
+pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 const INDEX: &str = "walrelay\n\n/livez    is the process alive\n\
-                     /readyz   does it stream, or stand by\n\
+                     /readyz   does an event come through, or does it stand by\n\
                      /status   everything it knows, JSON\n/metrics  the numbers, OpenMetrics\n";
 
 /// Binds `address` and serves the pages until the process ends.
@@ -40,7 +42,8 @@ pub async fn serve(address: SocketAddr, status: Arc<Status>) -> Result<()> {
         .route("/readyz", get(readyz))
         .route("/status", get(document))
         .route("/metrics", get(metrics))
-        .with_state(status);
+        .with_state(Arc::clone(&status));
+    tokio::spawn(rates::watch(status));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(error = %error, "the pages are gone");
@@ -50,9 +53,11 @@ pub async fn serve(address: SocketAddr, status: Arc<Status>) -> Result<()> {
 }
 
 async fn readyz(Shared(status): Shared<Arc<Status>>) -> Response {
-    let state = status.state();
-    let code = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, format!("{}\n", state.name())).into_response()
+    let (code, text) = match status.readiness() {
+        Ok(word) => (StatusCode::OK, word),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    (code, format!("{text}\n")).into_response()
 }
 
 async fn document(Shared(status): Shared<Arc<Status>>) -> Response {
@@ -75,7 +80,8 @@ pub async fn ask(address: SocketAddr, path: &str, timeout: Duration) -> Result<(
             format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+        let most = u64::try_from(ANSWER_BYTES_MAX).unwrap_or(u64::MAX);
+        stream.take(most).read_to_end(&mut answer).await?;
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
     };
     let answer = tokio::time::timeout(timeout, asking)

@@ -1,20 +1,62 @@
-//! Every number that /metrics shows: its name, unit, labels and help text.
+//! Every counter that /metrics shows: its name and help text. And the page.
 //!
-//! In: increments from the line; gauges are read from [`Status`] when somebody asks. Out:
-//! OpenMetrics text. The handles live in one struct: there is no global registry.
+//! In: increments from the line. Out: OpenMetrics text. The handles live in one struct: there is no
+//! global registry. It must stay true that a label has few values, all known beforehand, and that
+//! each of them is on the page from the beginning.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::sync::atomic::AtomicU64;
 
-use super::status::{State, Status};
+use super::gauges;
+use super::histograms::Histograms;
+use super::status::Status;
 
-type Labels = Vec<(&'static str, String)>;
-type Real = Gauge<f64, AtomicU64>;
+/// A counter for each value of one label.
+pub(super) type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// Why an event was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key of its stream is none.
+    WrongType,
+    /// The relay's user may not write it.
+    NoPermission,
+    /// It can never become an entry.
+    Unfit,
+    /// It has ended the process again and again.
+    Deadly,
+    /// Anything else that Redis said of it.
+    Other,
+}
+
+impl Refusal {
+    const ALL: [Self; 5] =
+        [Self::WrongType, Self::NoPermission, Self::Unfit, Self::Deadly, Self::Other];
+
+    /// By what is written into the row: Redis's own words, or ours.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text.split(' ').next().unwrap_or_default() {
+            "WRONGTYPE" => Self::WrongType,
+            "NOPERM" => Self::NoPermission,
+            _ if text.contains("ended the process") => Self::Deadly,
+            _ => Self::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::WrongType => "wrongtype",
+            Self::NoPermission => "noperm",
+            Self::Unfit => "unfit",
+            Self::Deadly => "deadly",
+            Self::Other => "other",
+        }
+    }
+}
 
 /// What is counted while the relay runs.
 #[derive(Clone, Debug, Default)]
@@ -55,9 +97,21 @@ pub struct Metrics {
     pub backlog_rows: Counter,
     /// Failures of any kind.
     pub errors: Counter,
+    /// Script calls that were refused because another relay leads.
+    pub fenced: Counter,
+    /// Script calls that were refused because a stream did not hold what they follow.
+    pub gaps: Counter,
+    rejected: Labelled,
+    /// How long things take, and how large they are.
+    pub histograms: Histograms,
 }
 
 impl Metrics {
+    /// An event was refused, for good or for now.
+    pub fn rejected(&self, why: Refusal) {
+        self.rejected.get_or_create(&[("reason", why.name())]).inc();
+    }
+
     pub(super) fn events_document(&self) -> Value {
         json!({
             "published": self.published.get(),
@@ -90,7 +144,7 @@ impl Metrics {
     }
 
     /// The names end in `_total` as they are printed.
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 18] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 20] {
         [
             ("events_published", "Events written to Redis", &self.published),
             (
@@ -134,6 +188,17 @@ impl Metrics {
             ),
             ("backlog_rows", "Rows from before a new slot that were settled", &self.backlog_rows),
             ("errors", "Failures of any kind, see the log", &self.errors),
+            (
+                "fenced",
+                "Times Redis refused this relay because another one leads; nothing was written",
+                &self.fenced,
+            ),
+            (
+                "gaps",
+                "Script calls that Redis refused because a stream did not hold what they follow: \
+                 behind a refused event, or Redis has lost its end",
+                &self.gaps,
+            ),
         ]
     }
 
@@ -144,8 +209,15 @@ impl Metrics {
         for (name, help, counter) in self.counters() {
             registry.register(name, help, counter.clone());
         }
+        for why in Refusal::ALL {
+            drop(self.rejected.get_or_create(&[("reason", why.name())]));
+        }
+        let help = "Events that were refused when they were first tried, or can never be entries";
+        registry.register("events_rejected", help, self.rejected.clone());
+        status.reconnects.register(&mut registry);
         status.retries.register(&mut registry, status.lines());
-        register_gauges(&mut registry, status);
+        self.histograms.register(&mut registry);
+        gauges::register(&mut registry, status);
         let mut text = String::new();
         // Writing into memory fails only when a metric cannot format itself; none of ours is
         // custom.
@@ -156,93 +228,9 @@ impl Metrics {
     }
 }
 
-fn register_gauges(registry: &mut Registry, status: &Status) {
-    register_each(
-        registry,
-        status,
-        ("lag_bytes", "WAL received and not yet confirmed to the slot"),
-        Status::unconfirmed_bytes,
-    );
-    let help = "Events received and not yet settled";
-    register_each(registry, status, ("lag_events", help), |line| line.stands().outstanding);
-    let help = "Rows from before a new slot still to settle";
-    register_each(registry, status, ("backlog_left", help), |line| {
-        line.backlog().map_or(0, |backlog| backlog.total.saturating_sub(backlog.done))
-    });
-    let seconds = Real::default();
-    seconds.set(status.lag_seconds());
-    registry.register("lag_seconds", "Time the oldest unpublished event may have waited", seconds);
-    let positions = Family::<Labels, Gauge>::default();
-    let states = Family::<Labels, Gauge>::default();
-    for (line, labels) in lines(status) {
-        let stands = line.stands();
-        for (name, lsn) in [
-            ("received", stands.received),
-            ("published", stands.published),
-            ("settled", stands.settled),
-            ("confirmed", stands.confirmed),
-        ] {
-            let labels = with(&labels, "position", name);
-            positions.get_or_create(&labels).set(whole(lsn.as_u64()));
-        }
-        let now = line.state();
-        for state in State::ALL {
-            let labels = with(&labels, "state", state.name());
-            states.get_or_create(&labels).set(i64::from(state == now));
-        }
-    }
-    registry.register(
-        "position_bytes",
-        "Where the line stands in the WAL, as a byte position",
-        positions,
-    );
-    registry.register("state", "1 for what the relay is doing", states);
-    let build = Family::<Labels, Gauge>::default();
-    build.get_or_create(&with(&[], "version", env!("CARGO_PKG_VERSION"))).set(1);
-    registry.register("build_info", "The version that runs", build);
-}
-
-/// The lines, with the label that tells one of several from the others.
-fn lines(status: &Status) -> Vec<(&Status, Labels)> {
-    if status.lines().is_empty() {
-        return vec![(status, Vec::new())];
-    }
-    let number = |line: &Status| line.shard.map_or(0, |shard| shard.number).to_string();
-    let labelled = status.lines().iter().map(|line| (&**line, vec![("shard", number(line))]));
-    labelled.collect()
-}
-
-fn with(labels: &[(&'static str, String)], name: &'static str, value: &str) -> Labels {
-    let mut labels = labels.to_vec();
-    labels.push((name, value.to_owned()));
-    labels
-}
-
-/// A gauge for each line.
-fn register_each(
-    registry: &mut Registry,
-    status: &Status,
-    (name, help): (&'static str, &'static str),
-    value: impl Fn(&Status) -> u64,
-) {
-    if status.lines().is_empty() {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(whole(value(status)));
-        return registry.register(name, help, gauge);
-    }
-    let gauges = Family::<Labels, Gauge>::default();
-    for (line, labels) in lines(status) {
-        gauges.get_or_create(&labels).set(whole(value(line)));
-    }
-    registry.register(name, help, gauges);
-}
-
-fn whole(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::status::State;
     use super::*;
     use crate::config::Shard;
 
@@ -258,11 +246,17 @@ mod tests {
             "walrelay_state{state=\"streaming\"} 0",
             "walrelay_position_bytes{position=\"confirmed\"} 0",
             "walrelay_lag_seconds 0.0",
+            "# UNIT walrelay_lag_bytes bytes",
+            "walrelay_events_rejected_total{reason=\"wrongtype\"} 0",
+            "walrelay_reconnects_total{server=\"redis\"} 0",
+            "walrelay_slot_safe_wal_bytes NaN",
+            "walrelay_commit_to_entry_seconds_count 0",
             "# EOF",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
     }
+
     #[test]
     fn of_several_lines_each_has_its_gauges_and_all_have_one_counter() {
         let status = Status::default();

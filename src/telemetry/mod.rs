@@ -5,16 +5,29 @@
 //! secret comes in.
 
 mod backlog;
+mod document;
+mod gauges;
+mod heartbeat;
+mod histograms;
 mod http;
 mod log;
 mod metrics;
+mod rates;
+mod readiness;
+mod reconnects;
 mod retries;
 mod shards;
+mod slot;
 mod status;
+mod streams;
 
 pub use backlog::Backlog;
+pub use heartbeat::Heartbeat;
 pub use http::{ask, serve};
 pub use log::start as start_log;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Refusal};
+pub use reconnects::{Reconnects, Server};
 pub use retries::Retries;
+pub use slot::SlotFacts;
 pub use status::{Endpoints, State, Status, Where};
+pub use streams::Streams;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
 use super::status::{Status, unix_micros};
@@ -186,28 +186,32 @@ impl Retries {
         }
         let Sight { rows: [parked, due, dead], circuit, .. } = self.sights(lines);
         let circuit = i64::from(circuit.is_some());
+        let rows = || Unit::Other("rows".to_owned());
         for (name, help, value) in [
             (
-                "parked_rows",
+                "parked",
                 "Outbox rows set aside to be tried again; -1 before the first count",
                 parked,
             ),
             (
-                "due_rows",
+                "due",
                 "Parked rows whose time has come, those that wait behind others among them",
                 due,
             ),
             (
-                "dead_rows",
+                "dead",
                 "Outbox rows that were given up; -1 without an index on dead_lettered_at",
                 dead,
             ),
-            ("retry_circuit_open", "1 while Redis takes nothing that is due", circuit),
         ] {
             let gauge = Gauge::<i64>::default();
             gauge.set(value);
-            registry.register(name, help, gauge);
+            registry.register_with_unit(name, help, rows(), gauge);
         }
+        let gauge = Gauge::<i64>::default();
+        gauge.set(circuit);
+        let help = "1 while Redis takes nothing that is due";
+        registry.register("retry_circuit_open", help, gauge);
     }
 }
 

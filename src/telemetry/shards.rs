@@ -1,12 +1,11 @@
-//! Several lines as one: what /status and /readyz say of them together, and of each.
+//! Several lines as one: what /status and /readyz say of them together.
 //!
 //! In: what each line said. Out: the least of the positions, the worst of the states, the sum of
 //! what waits. It must stay true that the whole is ready only when each of its lines is.
 
-use serde_json::{Value, json};
-
 use super::backlog::Backlog;
-use super::status::{Said, State, Status, Where};
+use super::slot::SlotFacts;
+use super::status::{Said, State, Where};
 
 /// The higher, the worse: what needs a person first, then what waits, then what works.
 fn badness(state: State) -> u8 {
@@ -39,6 +38,7 @@ pub(super) fn says(whole: Said, lines: &[Said]) -> Said {
         says.endpoints.slot = all(|of| &of.slot);
         says.endpoints.publication = all(|of| &of.publication);
     }
+    says.slot = lines.iter().filter_map(|line| line.slot.clone()).reduce(SlotFacts::worst);
     says.backlog = lines.iter().filter_map(|line| line.backlog).reduce(Backlog::with);
     says
 }
@@ -54,36 +54,11 @@ impl Where {
             outstanding: self.outstanding.saturating_add(other.outstanding),
         }
     }
-
-    pub(super) fn document(&self) -> Value {
-        json!({
-            "received": self.received.to_string(),
-            "published": self.published.to_string(),
-            "settled": self.settled.to_string(),
-            "confirmed": self.confirmed.to_string(),
-        })
-    }
-}
-
-impl Status {
-    /// One line of several, in the document of all.
-    pub(super) fn of_shard(&self) -> Value {
-        let (stands, said) = (self.stands(), self.says());
-        json!({
-            "shard": self.shard.map(|shard| shard.number),
-            "slot": said.endpoints.slot,
-            "state": said.state,
-            "state_seconds": said.since.elapsed().as_secs(),
-            "positions": stands.document(),
-            "backlog": said.backlog.as_ref().map(Backlog::document),
-            "lag": self.lag_document(&stands),
-            "last_error": said.last_error,
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::status::Status;
     use super::*;
     use crate::config::Shard;
     use crate::error::Error;

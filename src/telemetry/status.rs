@@ -1,25 +1,29 @@
 //! The one place where the running relay's state is kept for people: shared, small, and cheap to
 //! write.
 //!
-//! In: state changes, positions and counts from the line. Out: a JSON document for /status, and the
-//! numbers that /metrics shows. Writing is a few atomic stores; only a state change takes a lock.
+//! In: state changes, positions and counts from the line. Out: what `document` and `gauges` show of
+//! them. Writing is a few atomic stores; only a state change takes a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::backlog::Backlog;
+use super::heartbeat::Heartbeat;
 use super::metrics::Metrics;
+use super::rates::Rates;
+use super::reconnects::Reconnects;
 use super::retries::Retries;
 use super::shards;
+use super::slot::SlotFacts;
+use super::streams::Streams;
 use crate::config::Shard;
 use crate::lsn::Lsn;
 
 /// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// What the relay is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,11 +75,17 @@ impl State {
         }
     }
 
-    /// Whether a load balancer or an orchestrator should be content. Not with a snapshot: what is
+    /// Whether a load balancer or an orchestrator may be content. Not with a snapshot: what is
     /// committed now is published only after it.
     #[must_use]
     pub fn is_ready(self) -> bool {
         matches!(self, Self::Streaming | Self::Polling | Self::Standby)
+    }
+
+    /// Whether the slot, or the table, is this relay's to work on now.
+    #[must_use]
+    pub fn leads(self) -> bool {
+        !matches!(self, Self::Connecting | Self::Standby)
     }
 }
 
@@ -119,10 +129,12 @@ pub struct Where {
 pub(super) struct Said {
     pub state: State,
     pub since: Instant,
-    mode: &'static str,
-    mode_reason: Option<String>,
+    pub mode: &'static str,
+    pub mode_reason: Option<String>,
     pub endpoints: Endpoints,
     pub backlog: Option<Backlog>,
+    /// The slot, as it was looked up last.
+    pub slot: Option<SlotFacts>,
     pub last_error: Option<LastError>,
 }
 
@@ -133,6 +145,13 @@ pub(super) struct LastError {
     pub unix_seconds: u64,
 }
 
+impl LastError {
+    /// What it says.
+    pub fn text(&self) -> &str {
+        &self.error
+    }
+}
+
 /// The relay's state, shared by the line (which writes) and the pages (which read).
 #[derive(Debug)]
 pub struct Status {
@@ -140,7 +159,7 @@ pub struct Status {
     pub(super) shard: Option<Shard>,
     /// Where there are several lines, what each of them writes; this is then all of them together.
     lines: OnceLock<Vec<Arc<Status>>>,
-    started: Instant,
+    pub(super) started: Instant,
     said: Mutex<Said>,
     received: AtomicU64,
     published: AtomicU64,
@@ -154,6 +173,14 @@ pub struct Status {
     pub metrics: Metrics,
     /// What is parked.
     pub retries: Retries,
+    /// Whose fault it was that the line had to begin again.
+    pub reconnects: Reconnects,
+    /// Whether something comes through.
+    pub heartbeat: Heartbeat,
+    /// Where it goes.
+    pub streams: Streams,
+    /// How much of it does, of late; kept for all lines together.
+    pub(super) rates: Rates,
 }
 
 impl Default for Status {
@@ -166,6 +193,7 @@ impl Default for Status {
             mode_reason: None,
             endpoints: Endpoints::default(),
             backlog: None,
+            slot: None,
             last_error: None,
         };
         Self {
@@ -181,6 +209,10 @@ impl Default for Status {
             behind_since: AtomicU64::new(0),
             metrics: Metrics::default(),
             retries: Retries::default(),
+            reconnects: Reconnects::default(),
+            heartbeat: Heartbeat::default(),
+            streams: Streams::default(),
+            rates: Rates::default(),
         }
     }
 }
@@ -192,7 +224,8 @@ impl Status {
     pub fn split(&self, shards: &[Shard]) -> Vec<Arc<Self>> {
         let line = |shard: &Shard| {
             let (metrics, retries) = (self.metrics.clone(), self.retries.of_line());
-            Arc::new(Self { shard: Some(*shard), metrics, retries, ..Self::default() })
+            let (shard, reconnects) = (Some(*shard), self.reconnects.of_line());
+            Arc::new(Self { shard, metrics, retries, reconnects, ..Self::default() })
         };
         self.lines.get_or_init(|| shards.iter().map(line).collect()).clone()
     }
@@ -221,7 +254,13 @@ impl Status {
             said.state = state;
             said.since = Instant::now();
         }
+        if state == State::Standby {
+            said.slot = None;
+        }
         drop(said);
+        if state == State::Standby {
+            self.heartbeat.rest();
+        }
         if !matches!(state, State::Streaming | State::Polling) {
             self.behind(unix_micros());
         }
@@ -243,6 +282,11 @@ impl Status {
     /// A line came up between these.
     pub fn connected(&self, endpoints: Endpoints) {
         self.said().endpoints = endpoints;
+    }
+
+    /// What PostgreSQL says of the slot.
+    pub fn slot_is(&self, facts: Option<SlotFacts>) {
+        self.said().slot = facts;
     }
 
     /// So many rows from before a new slot are to be published first.
@@ -331,7 +375,7 @@ impl Status {
         of_lines.reduce(Where::least).unwrap_or_else(|| self.own_stands())
     }
 
-    fn own_stands(&self) -> Where {
+    pub(super) fn own_stands(&self) -> Where {
         let lsn = |stored: &AtomicU64| Lsn::new(stored.load(Ordering::Relaxed));
         Where {
             received: lsn(&self.received),
@@ -340,54 +384,6 @@ impl Status {
             confirmed: lsn(&self.confirmed),
             outstanding: self.outstanding.load(Ordering::Relaxed),
         }
-    }
-
-    /// The document of /status.
-    #[must_use]
-    pub fn document(&self) -> Value {
-        let stands = self.stands();
-        let said = self.says();
-        let mut document = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "mode": said.mode,
-            "mode_reason": said.mode_reason,
-            "state": said.state,
-            "state_seconds": said.since.elapsed().as_secs(),
-            "uptime_seconds": self.started.elapsed().as_secs(),
-            "endpoints": said.endpoints,
-            "positions": stands.document(),
-            "backlog": said.backlog.as_ref().map(Backlog::document),
-            "lag": self.lag_document(&stands),
-            "events": self.metrics.events_document(),
-            "retention": self.metrics.retention_document(),
-            "reconnects": self.metrics.reconnects_document(),
-            "retry": self.retries.document(self.lines()),
-            "last_error": said.last_error,
-        });
-        if let (Some(document), false) = (document.as_object_mut(), self.lines().is_empty()) {
-            let lines = self.lines().iter().map(|line| line.of_shard());
-            document.insert("shards".to_owned(), lines.collect());
-        }
-        document
-    }
-
-    pub(super) fn lag_document(&self, stands: &Where) -> Value {
-        json!({
-            "bytes": self.unconfirmed_bytes(),
-            "events": stands.outstanding,
-            "seconds": self.lag_seconds(),
-        })
-    }
-
-    /// WAL that was received and that the slot still keeps for us; of several lines, where that is
-    /// most.
-    #[must_use]
-    pub(super) fn unconfirmed_bytes(&self) -> u64 {
-        let of_lines = self.lines().iter().map(|line| line.unconfirmed_bytes()).max();
-        of_lines.unwrap_or_else(|| {
-            let stands = self.own_stands();
-            stands.received.as_u64().saturating_sub(stands.confirmed.as_u64())
-        })
     }
 }
 
@@ -410,18 +406,5 @@ mod tests {
         assert!(status.lag_seconds() > 800_000_000.0, "an outage does not hide what waited before");
         status.caught_up();
         assert_eq!(status.lag_seconds().to_bits(), 0f64.to_bits());
-    }
-
-    #[test]
-    fn the_document_shows_state_positions_and_the_last_error() {
-        let status = Status::default();
-        status.enter(State::Standby);
-        status.stand(Where { received: Lsn::new(0x1_0000_0010), ..Where::default() });
-        status.failed(&crate::error::Error::transient("gone").hint("wait"));
-        let document = status.document();
-        assert_eq!(document["state"], "standby");
-        assert_eq!(document["positions"]["received"], "1/10");
-        assert_eq!(document["last_error"]["error"], "gone");
-        assert_eq!(document["last_error"]["hint"], "wait");
     }
 }

@@ -212,6 +212,7 @@ impl Plan {
             maxlen: 0,
             publish_sha: "sha".into(),
             ordering: Ordering::PerAggregate,
+            heartbeat: None,
             // A server that goes back forgets what was parked, and takes it for repeats.
             parks: matches!(self.past, Past::Kept | Past::Emptied),
         }
