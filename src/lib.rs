@@ -28,6 +28,7 @@
 //! - [`poller`]: what the line cannot deliver, and tables without a slot: rows are claimed by SQL,
 //!   published, settled.
 //! - [`housekeeping`]: what is settled and old leaves the outbox, beside all the rest.
+//! - [`deadletters`]: what a person does about what was given up, by command or by page.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
@@ -52,6 +53,7 @@ pub mod backoff;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod deadletters;
 pub mod error;
 pub mod housekeeping;
 pub mod lsn;

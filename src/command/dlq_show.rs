@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::dlq::{Desk, say};
+use super::dlq::say;
 use super::table::printable;
+use crate::deadletters::Desk;
 use crate::error::{Error, Result};
 
 const SHOW: &str = include_str!("../../sql/queries/dlq_show.sql");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Settings;
+use crate::deadletters;
 use crate::error::Result;
 use crate::relay;
 use crate::shutdown::Shutdown;
@@ -15,7 +16,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     let status = Arc::new(Status::default());
     if settings.http_port != 0 {
         let address = SocketAddr::new(settings.http_address, settings.http_port);
-        telemetry::serve(address, Arc::clone(&status)).await?;
+        let dead = deadletters::routes(&settings, settings.http_address);
+        telemetry::serve(address, Arc::clone(&status), dead).await?;
         tracing::debug!(address = %address, "pages are served");
     }
     Box::pin(relay::run(Arc::new(settings), shutdown, status)).await?;

@@ -45,6 +45,8 @@ pub enum Kind {
     Address,
     /// Some of the shards.
     ShardList,
+    /// A word that only friends know.
+    Token,
 }
 
 impl fmt::Display for Kind {
@@ -78,6 +80,7 @@ impl fmt::Display for Kind {
             }
             Self::Address => f.write_str("an IP address"),
             Self::ShardList => f.write_str("all, or numbers like 1,3"),
+            Self::Token => f.write_str("16 to 256 letters, digits and signs without spaces"),
         }
     }
 }
@@ -114,7 +117,7 @@ impl Setting {
     /// Whether its value must never be shown whole.
     #[must_use]
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::DatabaseUrl | Kind::RedisUrl)
+        matches!(self.kind, Kind::DatabaseUrl | Kind::RedisUrl | Kind::Token)
     }
 
     /// Its name in the environment.
@@ -289,9 +292,17 @@ pub const SETTINGS: &[Setting] = &[
         "http_address",
         "127.0.0.1",
         Kind::Address,
-        "Where /livez, /readyz, /status and /metrics are served",
+        "Where the page, /livez, /readyz, /status and /metrics are served",
     ),
     setting("http_port", "8080", Kind::Count(0, 65_535), "Their port; 0 for none"),
+    Setting {
+        name: "http_token",
+        fallback: Fallback::Derived("none"),
+        kind: Kind::Token,
+        help: "Whoever has it sees dead and parked events on the page, retries and discards \
+               them; without one they are shown on a loopback address only, and nothing is \
+               changed",
+    },
     setting(
         "log_level",
         "info",

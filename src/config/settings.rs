@@ -83,6 +83,8 @@ pub struct Settings {
     pub http_address: IpAddr,
     /// Their port; 0 for none.
     pub http_port: u16,
+    /// What changes things by them.
+    pub http_token: Option<SecretString>,
     /// How events are found.
     pub mode: Mode,
     /// What events do behind a parked one.
@@ -207,6 +209,7 @@ fn check(setting: &Setting, text: &str) -> Result<(), String> {
             Err(_) => Err("is no IP address".to_owned()),
         },
         Kind::ShardList => shards::numbers(text).map(drop),
+        Kind::Token => Ok(values::token(text).map(drop)?),
     }
 }
 
@@ -376,6 +379,7 @@ impl Loaded {
             shutdown_grace: self.duration("shutdown_grace")?,
             http_address,
             http_port,
+            http_token: self.text("http_token").map(SecretString::from),
             mode: self.word("mode", Mode::parse)?,
             ordering: self.word("ordering", Ordering::parse)?,
             backlog: self.backlog()?,
@@ -427,6 +431,7 @@ impl Loaded {
                 Some(hidden.unwrap_or_else(|_| "***".to_owned()))
             }
             (Kind::RedisUrl, Some(text)) => Some(redis_url::redacted(text.trim())),
+            (Kind::Token, Some(_)) => Some("***".to_owned()),
             (_, Some(text)) => Some(text.to_owned()),
             (_, None) if setting.name == "dlq_stream_name" => Some("<stream>.dlq".to_owned()),
             (_, None) => None,

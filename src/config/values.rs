@@ -11,6 +11,8 @@ use std::time::Duration;
 const IDENTIFIER_BYTES_MAX: usize = 63;
 /// Longer keys are legal in Redis, and always a mistake.
 const STREAM_NAME_BYTES_MAX: usize = 512;
+/// Sixteen random letters take longer than anybody lives.
+const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
 
 const SECONDS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
 const BYTES: &[(&str, u64)] = &[
@@ -137,6 +139,17 @@ pub fn stream_name(text: &str) -> Outcome<String> {
         Err("is longer than 512 bytes")
     } else if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         Err("holds a space or a control character")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// What changes things over HTTP: long enough not to be guessed, and fit for a header.
+pub fn token(text: &str) -> Outcome<String> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Err("holds a space or something that is no ASCII letter, digit or sign")
+    } else if !TOKEN_BYTES.contains(&text.len()) {
+        Err("is shorter than 16 letters or longer than 256")
     } else {
         Ok(text.to_owned())
     }

@@ -1,7 +1,8 @@
 //! The pages: /livez, /readyz, /status and /metrics; and asking another walrelay for one.
 //!
-//! In: [`Status`]. Out: HTTP/1.1. Everything is read-only and answered from memory, so a page never
-//! waits for a server. Loopback unless told otherwise; there is nothing secret on them.
+//! In: [`Status`], and the routes of whoever serves more. Out: HTTP/1.1. Everything of our own is
+//! read-only and answered from memory, so it never waits for a server. Loopback unless told
+//! otherwise; there is nothing secret in it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::page;
 use super::rates;
 use super::status::Status;
 use crate::error::{Error, Result};
@@ -25,24 +28,22 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// of five minutes, 64 streams and 16 shards: well below 60 kB unless names are very long.
 pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-const INDEX: &str = "walrelay\n\n/livez    is the process alive\n\
-                     /readyz   does an event come through, or does it stand by\n\
-                     /status   everything it knows, JSON\n/metrics  the numbers, OpenMetrics\n";
-
-/// Binds `address` and serves the pages until the process ends.
-pub async fn serve(address: SocketAddr, status: Arc<Status>) -> Result<()> {
+/// Binds `address` and serves the pages, and `more`, until the process ends.
+pub async fn serve(address: SocketAddr, status: Arc<Status>, more: Router) -> Result<()> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Error::definite(format!("cannot serve /status and /metrics on {address}"))
             .because(error)
             .hint("choose another http_port, or 0 for no pages")
     })?;
     let router = Router::new()
-        .route("/", get(|| async { INDEX }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status", get(document))
         .route("/metrics", get(metrics))
-        .with_state(Arc::clone(&status));
+        .with_state(Arc::clone(&status))
+        .merge(page::routes())
+        .merge(more)
+        .layer(map_response(page::guarded));
     tokio::spawn(rates::watch(status));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {

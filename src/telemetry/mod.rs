@@ -1,8 +1,8 @@
 //! What the operator sees: logs, numbers, and the pages that show them.
 //!
-//! In: facts from the line, stored as they change. Out: text on stderr, /livez, /readyz, /status
-//! and /metrics. It must stay true that nothing here waits for a server, and that no payload and no
-//! secret comes in.
+//! In: facts from the line, stored as they change. Out: text on stderr, /livez, /readyz, /status,
+//! /metrics and the page that shows them. It must stay true that nothing here waits for a server,
+//! and that no payload and no secret comes in.
 
 mod backlog;
 mod document;
@@ -12,6 +12,7 @@ mod histograms;
 mod http;
 mod log;
 mod metrics;
+mod page;
 mod rates;
 mod readiness;
 mod reconnects;

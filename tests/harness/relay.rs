@@ -191,6 +191,16 @@ impl Relay {
         tokio::time::timeout(HTTP, get(self.http_port, path)).await.ok()?
     }
 
+    /// The answer to a request of HTTP/1.0, both as they are; `None` if nobody answers.
+    pub async fn ask(&self, request: &str) -> Option<String> {
+        tokio::time::timeout(PATIENCE, exchange(self.http_port, request)).await.ok()?
+    }
+
+    /// Where its page is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.http_port)
+    }
+
     /// SIGKILL.
     pub fn kill9(&mut self) {
         self.process.kill();
@@ -280,14 +290,19 @@ impl Relay {
     }
 }
 
-/// One GET of HTTP/1.0: the answer ends where the connection does.
+/// One GET of HTTP/1.0.
 async fn get(port: u16, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
+    let answer = exchange(port, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")).await?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let code = head.split_whitespace().nth(1)?.parse().ok()?;
     Some((code, body.to_owned()))
+}
+
+/// The answer ends where the connection does.
+async fn exchange(port: u16, request: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }

@@ -29,6 +29,7 @@ mod names;
 mod network;
 mod operator;
 mod order;
+mod page;
 mod pages;
 mod parking;
 mod poll;
