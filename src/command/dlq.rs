@@ -5,13 +5,13 @@
 //! somebody else's, and that a payload is shown by `show` only, which was asked for it. Redis has
 //! no part in this: it works while Redis is down.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
-use super::{dlq_change, dlq_list, dlq_show};
+use super::{dlq_change, dlq_list, dlq_show, terminal};
 use crate::cli::{Dlq, DlqFilter};
 use crate::config::{self, DatabaseUrl, TableName};
 use crate::error::{Error, Result};
@@ -214,17 +214,13 @@ fn is_uuid(text: &str) -> bool {
 
 /// Writes an answer whole. A reader who has seen enough (`| head`) is no failure.
 pub(super) fn say(out: &mut impl Write, text: &str) -> Result<()> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::definite("cannot write to stdout").because(error))
-        }
-        _ => Ok(()),
-    }
+    terminal::put(out, text).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
 
     #[test]
     fn an_outbox_without_its_columns_is_told_which() {

@@ -9,6 +9,7 @@ use tokio_postgres::Transaction;
 
 use super::dlq::{Desk, Filter, Names, say};
 use super::dlq_list::{self, Rows, Wanted};
+use super::terminal::patiently;
 use crate::cli::DlqChoice;
 use crate::error::{Error, Result};
 
@@ -66,12 +67,17 @@ async fn change(desk: &mut Desk<'_>, chosen: &DlqChoice, template: &str) -> Resu
     let (find, table, outbox) = (desk.sql(FIND), desk.outbox.table.to_string(), desk.outbox);
     let failed = |error| crate::postgres::from_sql(&doing(&table), error);
     let transaction = desk.client.transaction().await.map_err(failed)?;
-    let changed = if chosen.all {
-        transaction.execute(&sql, &filter.parameters(outbox)).await.map_err(failed)?
-    } else {
+    let changing = async {
+        if chosen.all {
+            return transaction.execute(&sql, &filter.parameters(outbox)).await.map_err(failed);
+        }
         let ids = find_dead(&transaction, &find, &names, &table).await?;
-        transaction.execute(&sql, &[&ids]).await.map_err(failed)?
+        transaction.execute(&sql, &[&ids]).await.map_err(failed)
     };
+    let changed = patiently(changing, async || {
+        format!("PostgreSQL changes rows of table {table}, or waits for one that is locked")
+    });
+    let changed = changed.await?;
     transaction.commit().await.map_err(failed)?;
     Ok(changed)
 }

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 /// What OpenMetrics calls itself (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// An answer longer than this is not one of ours.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 const INDEX: &str = "walrelay\n\n/livez    is the process alive\n\
                      /readyz   does it stream, or stand by\n\
