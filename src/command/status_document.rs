@@ -27,7 +27,7 @@ pub(super) struct Document {
     pub rates: Option<Rates>,
     pub heartbeat: Option<Heartbeat>,
     pub streams: Vec<StreamCount>,
-    pub shards: Vec<Shard>,
+    pub shards: Vec<OfShard>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +78,7 @@ pub(super) struct StreamCount {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Shard {
+pub(super) struct OfShard {
     pub shard: Option<u8>,
     pub slot: String,
     pub state: String,
@@ -101,7 +101,7 @@ impl Document {
             ..Line::default()
         };
         if !self.shards.is_empty() {
-            let of_shard = |shard: &Shard| Line {
+            let of_shard = |shard: &OfShard| Line {
                 shard: shard.shard,
                 slot: shard.slot.clone(),
                 state_seconds: shard.state_seconds,

@@ -65,6 +65,7 @@ pub(super) struct Lag {
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "as /status has them")]
 pub(super) struct Rates {
     pub per_second_10s: Option<f64>,
     pub per_second_1m: Option<f64>,
@@ -152,7 +153,7 @@ pub(super) struct Holder {
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Stream {
-    pub stream: String,
+    pub name: String,
     /// Since the relay began.
     pub published: Option<u64>,
     pub entries: Option<u64>,
@@ -211,7 +212,7 @@ impl Report {
                 .streams
                 .into_iter()
                 .map(|StreamCount { name, published }| Stream {
-                    stream: name,
+                    name,
                     published,
                     ..Stream::default()
                 })

@@ -231,8 +231,8 @@ async fn ask_redis(subject: &Subject, system: Option<&str>) -> Result<RedisFacts
             let key = sink::checkpoint_key(&subject.stream, &format!("{slot}@{system}"));
             if let Some(position) = reader.position(&key).await? {
                 let checkpoint = Some(position.commit_lsn.to_string());
-                let (stream, slot) = (subject.stream.clone(), Some(slot.clone()));
-                streams.push(Stream { stream, slot, checkpoint, ..Stream::default() });
+                let (name, slot) = (subject.stream.clone(), Some(slot.clone()));
+                streams.push(Stream { name, slot, checkpoint, ..Stream::default() });
             }
         }
         for of in reached {
@@ -240,13 +240,12 @@ async fn ask_redis(subject: &Subject, system: Option<&str>) -> Result<RedisFacts
             let is_ours = configured.iter().any(|(_, name)| name == slot);
             if is_ours && of.stream != subject.stream {
                 let checkpoint = of.position.map(|position| position.commit_lsn.to_string());
-                let (stream, slot) = (of.stream, Some(slot.to_owned()));
-                streams.push(Stream { stream, slot, checkpoint, ..Stream::default() });
+                let (name, slot) = (of.stream, Some(slot.to_owned()));
+                streams.push(Stream { name, slot, checkpoint, ..Stream::default() });
             }
         }
         if streams.is_empty() {
-            let stream = subject.stream.clone();
-            streams.push(Stream { stream, ..Stream::default() });
+            streams.push(Stream { name: subject.stream.clone(), ..Stream::default() });
         }
         streams.truncate(STREAMS_MAX);
         for stream in &mut streams {
@@ -260,8 +259,8 @@ async fn ask_redis(subject: &Subject, system: Option<&str>) -> Result<RedisFacts
 /// Its length and its last entry; nothing where its key is no stream or not ours to read.
 async fn look_at(reader: &Reader, stream: &mut Stream) -> Result<(), Failure> {
     let looked = async {
-        let entries = reader.len(&stream.stream).await?;
-        Ok::<_, Failure>((entries, reader.back(&stream.stream, None, 1).await?))
+        let entries = reader.len(&stream.name).await?;
+        Ok::<_, Failure>((entries, reader.back(&stream.name, None, 1).await?))
     };
     let (entries, last) = match looked.await {
         Ok(looked) => looked,

@@ -129,8 +129,8 @@ impl View {
     fn streams(&self, report: &Report) -> String {
         if report.source == "relay" {
             let mut table = Table::new(&PUBLISHED_HEADS, &NO_CUTS);
-            for Stream { stream, published, .. } in &report.streams {
-                table.add(&[stream, &or_dash(*published)]);
+            for Stream { name, published, .. } in &report.streams {
+                table.add(&[name, &or_dash(*published)]);
             }
             return table.styled(width(), self.style);
         }
@@ -142,7 +142,7 @@ impl View {
             };
             let age = of.last_age_seconds.map_or_else(dash, |seconds| clock(whole(seconds)));
             let last = of.last_id.clone().unwrap_or_else(dash);
-            table.add(&[&of.stream, &or_dash(of.entries), &last, &age, &checkpoint]);
+            table.add(&[&of.name, &or_dash(of.entries), &last, &age, &checkpoint]);
         }
         table.styled(width(), self.style)
     }

@@ -161,7 +161,10 @@ async fn follow(
     let failed = |failure: Failure| failure.into_error(&source.doing());
     let mut reader = source.connect().await.map_err(failed)?;
     let mut places = Vec::new();
-    let streams = if asked.stream.is_empty() { &[source.stream.clone()] } else { &*asked.stream };
+    let streams = match asked.stream.as_slice() {
+        [] => std::slice::from_ref(&source.stream),
+        named => named,
+    };
     let streams: BTreeSet<&String> = streams.iter().collect();
     for stream in streams {
         places.push(beginning.place(&reader, stream).await.map_err(failed)?);

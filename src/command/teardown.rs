@@ -78,13 +78,13 @@ pub async fn run(subject: &Subject, asked: TeardownOptions, out: &mut impl Write
     }
     let mut gone = Vec::new();
     let dropped = drop_all(&mut client, subject, &now, &mut gone).await;
-    let failed = dropped.as_ref().err().map(|_| ());
-    let text: String = gone.iter().map(|name| format!("dropped      {name}\n")).collect();
-    put(out, &text)?;
-    if failed.is_some() {
-        let there = now.names().into_iter().filter(|name| !gone.contains(name));
-        let text: String = there.map(|name| format!("not dropped  {name}\n")).collect();
-        put(out, &text)?;
+    for name in &gone {
+        put(out, &format!("dropped      {name}\n"))?;
+    }
+    if dropped.is_err() {
+        for name in now.names().iter().filter(|name| !gone.contains(name)) {
+            put(out, &format!("not dropped  {name}\n"))?;
+        }
     }
     dropped
 }

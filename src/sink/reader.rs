@@ -242,20 +242,19 @@ fn nonsense() -> Failure {
 }
 
 fn text(value: &Value) -> Result<String, Failure> {
-    match value {
-        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) => Ok(text.clone()),
-        _ => Err(nonsense()),
+    if let Value::SimpleString(text) = value {
+        return Ok(text.clone());
     }
+    let Value::BulkString(bytes) = value else { return Err(nonsense()) };
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// Of a map, or of an array: of pairs, or in which names and values take turns.
 fn pairs(value: Value) -> Result<Vec<(Value, Value)>, Failure> {
-    let values = match value {
-        Value::Map(pairs) => return Ok(pairs),
-        Value::Array(values) => values,
-        _ => return Err(nonsense()),
-    };
+    if let Value::Map(pairs) = value {
+        return Ok(pairs);
+    }
+    let Value::Array(values) = value else { return Err(nonsense()) };
     let mut pairs = Vec::new();
     let mut values = values.into_iter();
     while let Some(first) = values.next() {

@@ -114,7 +114,7 @@ async fn without_a_relay_the_servers_are_asked_and_that_is_said() {
     assert_eq!(line["wal_status"], "reserved");
     assert!(lsn(&report, "/lines/0/published") <= lsn(&report, "/current_lsn"));
     let stream = &report["streams"][0];
-    assert_eq!((&stream["stream"], &stream["entries"]), (&STREAM.into(), &5.into()));
+    assert_eq!((&stream["name"], &stream["entries"]), (&STREAM.into(), &5.into()));
     assert!(stream["last_id"].is_string() && stream["checkpoint"].is_string(), "{report:#}");
     let said = status(&world.settings, &[]);
     assert_says(&said.stderr, &["no answer", "this is what the servers say"]);
