@@ -47,6 +47,9 @@ pub(super) fn parse(text: &str) -> Option<i64> {
     let zone_at = time.find(['Z', 'z', '+', '-'])?;
     let (time, zone) = time.split_at_checked(zone_at)?;
     let (whole, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let in_day = clock(whole)?;
     let seconds = days_from_civil(year, month, day) * 86_400 + in_day - offset(zone)?;
     let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();

@@ -13,12 +13,12 @@ use crate::cli::TailOptions;
 use crate::sink::{Entry, Event, Part};
 
 /// From this width on ids are whole.
-const WIDE: usize = 150;
+const WIDE: usize = 160;
 const ID_WIDE: usize = 36;
 const ID_NARROW: usize = 13;
 const NAME_WIDTH: usize = 18;
 /// Of a payload at least so much is shown.
-const PAYLOAD_MIN: usize = 20;
+const PAYLOAD_MIN: usize = 16;
 /// A latency that is told in milliseconds.
 const MILLIS_MAX: i64 = 100_000;
 
