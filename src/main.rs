@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use walrelay::cli::{Arguments, Command};
-use walrelay::command::{config, dlq, health, run, setup};
+use walrelay::command::{config, dlq, health, papers, run, setup, status, tail, teardown};
 use walrelay::config::{Inputs, load};
 use walrelay::error::{EXIT_OK, Error, Result};
 use walrelay::telemetry;
@@ -27,7 +27,11 @@ fn main() -> ExitCode {
 fn perform(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { command, common } = arguments;
     let flags = common.flags().map_err(Error::usage)?;
-    let loaded = load(&Inputs::from_process(common.config, flags))?;
+    // What needs no settings has none that could be wrong.
+    let needs_none = matches!(command, Command::Completions(_) | Command::Man(_));
+    let inputs =
+        if needs_none { Inputs::default() } else { Inputs::from_process(common.config, flags) };
+    let loaded = load(&inputs)?;
     let (format, level) = loaded.log()?;
     let is_text = telemetry::start_log(format, level);
     let mut out = stdout().lock();
@@ -63,6 +67,16 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
                 block_on(setup::run(&url, timeout, &plan, &mut out))
             }
         }
+        Command::Status(asked) => {
+            let subject = status::Subject::new(&loaded)?;
+            return block_on(status::run(&subject, &asked, &mut out)).map(ExitCode::from);
+        }
+        Command::Tail(asked) => block_on(tail::run(&tail::Source::new(&loaded)?, &asked, &mut out)),
+        Command::Teardown(asked) => {
+            block_on(teardown::run(&teardown::Subject::new(&loaded)?, asked, &mut out))
+        }
+        Command::Completions(asked) => papers::completions(asked, &mut out),
+        Command::Man(asked) => papers::man(&asked, &mut out),
         Command::Run => {
             drop(out);
             let ended = loaded.settings().and_then(|settings| block_on(run::run(settings)));

@@ -3,13 +3,39 @@
 //! The first SIGTERM or SIGINT asks for a drain; the second ends the process at once, because
 //! whoever sends it does not want to wait. Nothing is lost by that: the line is crash-only.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
 /// What a shell reports for a process that SIGINT ended.
 const EXIT_INTERRUPTED: i32 = 130;
+
+/// SIGTERM and SIGINT for a command that has nothing to finish: it ends where it stands, and well.
+#[derive(Debug)]
+pub struct Interrupt {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupt {
+    /// Listens from now on; neither ends the process by itself any more.
+    pub fn listen() -> Result<Self> {
+        let failed = |error| Error::definite("cannot listen for signals").because(error);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    /// Returns once one has come.
+    pub async fn came(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
 
 /// Tells whether to stop. Clones share the wish.
 #[derive(Clone, Debug)]

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::dlq::{self, Dlq};
+use super::papers::{self, CompletionsOptions, ManOptions};
+use super::status::{self, StatusOptions};
+use super::tail::{self, TailOptions};
+use super::teardown::{self, TeardownOptions};
 
 const EXIT_CODES: &str = "\
 Settings come from defaults, a TOML file (--config), the environment (RELAY_<NAME>, or
@@ -24,6 +28,36 @@ Examples:
   walrelay setup --print | psql
   RELAY_DATABASE_URL_FILE=/run/secrets/db RELAY_REDIS_URL=redis://cache walrelay run
   walrelay run --config /etc/walrelay.toml --set after_publish=delete";
+
+const RUN_HELP: &str = "\
+The first SIGTERM or SIGINT has it finish what is in flight (shutdown_grace at most) and exit with
+0; the second ends it at once. Whatever ends it, the next one goes on from the slot.
+
+Examples:
+  walrelay run --config /etc/walrelay.toml
+  walrelay run --set mode=poll --log-level debug";
+
+const SETUP_HELP: &str = "\
+Repeating it changes nothing. A slot can be created only once the transactions that are open have
+ended: who is waited for is said.
+
+Examples:
+  walrelay setup --print | less
+  walrelay setup --role relay
+  walrelay setup --notify --set mode=poll";
+
+const CONFIG_HELP: &str = "\
+Examples:
+  walrelay config
+  walrelay config --json | jq .slot_name
+  walrelay config --config /etc/walrelay.toml --set shards=4";
+
+const HEALTH_HELP: &str = "\
+Asks /readyz at http_address and http_port: 0 when the relay streams, polls or stands by, else 1.
+
+Examples:
+  walrelay health
+  walrelay health --set http_port=9090";
 
 /// Relays a PostgreSQL outbox table to Redis Streams: each committed event exactly once.
 #[derive(Parser)]
@@ -58,8 +92,10 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Relay events until SIGTERM or SIGINT
+    #[command(after_help = RUN_HELP)]
     Run,
     /// Create schema, publication and slot where they are missing; safe to repeat
+    #[command(after_help = SETUP_HELP)]
     Setup {
         /// Show the SQL instead, ready for psql, and touch nothing
         #[arg(long)]
@@ -72,6 +108,7 @@ pub enum Command {
         notify: bool,
     },
     /// Show every setting, its value and where it was set; secrets are hidden
+    #[command(after_help = CONFIG_HELP)]
     Config {
         /// As JSON
         #[arg(long)]
@@ -85,7 +122,23 @@ pub enum Command {
         command: Dlq,
     },
     /// Ask the running relay on this machine whether it is ready, for container health checks
+    #[command(after_help = HEALTH_HELP)]
     Health,
+    /// Show what the relay does and how far it is, or what the servers say where none answers
+    #[command(after_help = status::HELP)]
+    Status(StatusOptions),
+    /// Print entries of the streams as they arrive
+    #[command(after_help = tail::HELP)]
+    Tail(TailOptions),
+    /// Drop the slots, publications and trigger of this configuration, after showing and asking
+    #[command(after_help = teardown::HELP)]
+    Teardown(TeardownOptions),
+    /// Print the completions for a shell
+    #[command(after_help = papers::COMPLETIONS_HELP)]
+    Completions(CompletionsOptions),
+    /// Print the manual page, or write one for each command
+    #[command(after_help = papers::MAN_HELP)]
+    Man(ManOptions),
 }
 
 impl Common {
@@ -132,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_examples_of_itself() {
+        fn look(command: &clap::Command, name: &str) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_default();
+            assert!(examples.contains(name), "`{name}` has no Examples: of itself in its --help");
+            for command in command.get_subcommands() {
+                look(command, &format!("{name} {}", command.get_name()));
+            }
+        }
+        look(&Arguments::command(), "walrelay");
+    }
+
+    #[test]
     fn the_examples_in_the_help_are_command_lines_that_work() {
         let mut command = Arguments::command();
         let mut commands = vec![&mut command];
@@ -144,7 +210,7 @@ mod tests {
         assert!(examples.contains("walrelay dlq retry 4711"), "{examples}");
         for line in examples.lines().filter(|line| line.contains("walrelay ")) {
             let (_, rest) = line.split_once("walrelay ").unwrap();
-            let words = rest.split_whitespace().take_while(|word| *word != "|");
+            let words = rest.split_whitespace().take_while(|word| !["|", ">"].contains(word));
             let line: Vec<&str> = std::iter::once("walrelay").chain(words).collect();
             let parsed = Arguments::try_parse_from(&line);
             let arguments = parsed.unwrap_or_else(|error| panic!("{}: {error}", line.join(" ")));

@@ -14,10 +14,34 @@ Examples:
   walrelay dlq retry --all --type UserCreated --newer-than 1d
   walrelay dlq discard 4711 --yes";
 
+const LIST_HELP: &str = "\
+Examples:
+  walrelay dlq list
+  walrelay dlq list --type UserCreated --older-than 2h
+  walrelay dlq list --parked
+  walrelay dlq list --json --limit 1000 | jq .error";
+
+const SHOW_HELP: &str = "\
+Examples:
+  walrelay dlq show 4711
+  walrelay dlq show 0f8fad5b-d9cb-469f-a165-70867728950e --json";
+
+const RETRY_HELP: &str = "\
+Examples:
+  walrelay dlq retry 4711 4712
+  walrelay dlq retry --all --stream identity.user.v1 --newer-than 1d";
+
+const DISCARD_HELP: &str = "\
+Examples:
+  walrelay dlq discard 4711
+  walrelay dlq discard 4711 --yes
+  walrelay dlq discard --all --older-than 30d --yes";
+
 /// What `walrelay dlq` does.
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
     /// List dead events, those that died first at the head; never their payloads
+    #[command(after_help = LIST_HELP)]
     List {
         /// Which.
         #[command(flatten)]
@@ -34,6 +58,7 @@ pub enum Dlq {
         json: bool,
     },
     /// Show one row whole, in whatever state it is: the payload too, in plain text
+    #[command(after_help = SHOW_HELP)]
     Show {
         /// The row's id, or the event id
         id: String,
@@ -42,12 +67,14 @@ pub enum Dlq {
         json: bool,
     },
     /// Try dead events again, now: all that are named, or none if one of them is not dead
+    #[command(after_help = RETRY_HELP)]
     Retry {
         /// Which.
         #[command(flatten)]
         chosen: DlqChoice,
     },
     /// Give dead events up for good; the rows stay, as settled
+    #[command(after_help = DISCARD_HELP)]
     Discard {
         /// Which.
         #[command(flatten)]

@@ -5,6 +5,14 @@
 
 mod arguments;
 mod dlq;
+mod papers;
+mod status;
+mod tail;
+mod teardown;
 
 pub use arguments::{Arguments, Command, Common};
 pub use dlq::{Dlq, DlqChoice, DlqFilter};
+pub use papers::{CompletionsOptions, ManOptions};
+pub use status::StatusOptions;
+pub use tail::TailOptions;
+pub use teardown::TeardownOptions;

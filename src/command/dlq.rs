@@ -4,10 +4,10 @@
 //! What is done, and with which promises, is the business of `deadletters`; a payload is shown by
 //! `show` only, which was asked for it.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::time::Duration;
 
-use super::{dlq_change, dlq_list, dlq_show};
+use super::{dlq_change, dlq_list, dlq_show, terminal};
 use crate::cli::{Dlq, DlqFilter};
 use crate::config::{self, DatabaseUrl};
 use crate::deadletters::{Desk, Filter, Patience, Rows};
@@ -60,17 +60,13 @@ pub(super) fn filter(typed: &DlqFilter) -> Result<Filter> {
 
 /// Writes an answer whole. A reader who has seen enough (`| head`) is no failure.
 pub(super) fn say(out: &mut impl Write, text: &str) -> Result<()> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::definite("cannot write to stdout").because(error))
-        }
-        _ => Ok(()),
-    }
+    terminal::put(out, text).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
 
     #[test]
     fn ages_are_durations_and_nonsense_is_named() {

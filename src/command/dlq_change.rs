@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::dlq::{filter, say};
 use super::dlq_list::{self, Wanted};
+use super::terminal::patiently;
 use crate::cli::DlqChoice;
 use crate::deadletters::{Change, Choice, Desk, Filter, Rows, change, find};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ pub(super) async fn retry(
     out: &mut impl Write,
 ) -> Result<()> {
     let filter = checked(chosen)?;
-    let changed = change(desk, Change::Retry, choice(chosen, &filter)).await?;
+    let changed = changed(desk, Change::Retry, choice(chosen, &filter)).await?;
     say(out, &format!("{}: due now\n", events(changed)))
 }
 
@@ -31,7 +32,7 @@ pub(super) async fn discard(
 ) -> Result<()> {
     let filter = checked(chosen)?;
     if is_sure {
-        let changed = change(desk, Change::Discard, choice(chosen, &filter)).await?;
+        let changed = changed(desk, Change::Discard, choice(chosen, &filter)).await?;
         return say(out, &format!("{}: discarded\n", events(changed)));
     }
     if chosen.all {
@@ -42,6 +43,15 @@ pub(super) async fn discard(
         say(out, &format!("{} would be discarded\n", events(found)))?;
     }
     Err(Error::usage("nothing was discarded").hint("add --yes to discard for good"))
+}
+
+/// Changes what was chosen; how many rows that were.
+async fn changed(desk: &mut Desk<'_>, what: Change, chosen: Choice<'_>) -> Result<u64> {
+    let table = desk.outbox.table.to_string();
+    patiently(change(desk, what, chosen), async || {
+        format!("PostgreSQL changes rows of table {table}, or waits for one that is locked")
+    })
+    .await
 }
 
 /// Filters choose among all; beside names they would say two things at once.

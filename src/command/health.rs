@@ -29,7 +29,7 @@ pub async fn run(address: IpAddr, port: u16, out: &mut impl Write) -> Result<()>
 }
 
 /// One listens on every address, but one cannot connect to it.
-fn reachable(address: IpAddr) -> IpAddr {
+pub(super) fn reachable(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

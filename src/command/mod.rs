@@ -6,8 +6,19 @@ mod dlq_change;
 mod dlq_list;
 mod dlq_show;
 pub mod health;
+mod moment;
+pub mod papers;
 pub mod run;
 pub mod setup;
+pub mod status;
+mod status_document;
+mod status_report;
+mod status_servers;
+mod status_view;
 mod table;
-#[allow(dead_code, reason = "for the commands that are being built")]
+pub mod tail;
+mod tail_view;
+pub mod teardown;
+mod teardown_plan;
+#[allow(dead_code, reason = "progress that is counted is for other commands")]
 mod terminal;

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::table::printable;
+use super::terminal::{clock, patiently};
 use crate::config::{Backlog, DatabaseUrl, Mode, Shard, Shards, TableName};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql, quote};
@@ -18,6 +20,7 @@ use crate::postgres::{self, Target, from_sql, quote};
 const LOCK_SETUP: &str = include_str!("../../sql/queries/lock_setup.sql");
 const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const FIND_ROLE: &str = include_str!("../../sql/queries/find_role.sql");
+const OLDEST_TRANSACTION: &str = include_str!("../../sql/queries/oldest_transaction.sql");
 const IDENTITY: &str = include_str!("../../sql/migrations/0001_identity.sql");
 const OUTBOX_COLUMNS: &str = include_str!("../../sql/migrations/0002_outbox_columns.sql");
 const ROLE_REPLICATION: &str = include_str!("../../sql/role_replication.sql");
@@ -159,7 +162,7 @@ async fn set_up_stream(
         report.line("publication", &name, found_or_created(is_there))?;
     }
     for shard in plan.shards.all() {
-        set_up_slot(client, plan, (shard, target.database()), report).await?;
+        set_up_slot(client, plan, (shard, target), report).await?;
     }
     Ok(())
 }
@@ -167,15 +170,17 @@ async fn set_up_stream(
 async fn set_up_slot(
     client: &Client,
     plan: &Plan<'_>,
-    (shard, database): (Shard, &str),
+    (shard, target): (Shard, &Target),
     report: &mut Report<'_, impl Write>,
 ) -> Result<()> {
-    let name = &shard.name(plan.slot);
+    let (name, database) = (&shard.name(plan.slot), target.database());
     let outcome = match postgres::find_slot(client, name, database).await? {
         Some(slot) if slot.lost.is_some() => "lost; `walrelay run` replaces it",
         Some(_) => "found",
         None => {
-            postgres::create_slot(client, (plan.slot, shard), plan.table, plan.backlog).await?;
+            let creating =
+                postgres::create_slot(client, (plan.slot, shard), plan.table, plan.backlog);
+            patiently(creating, async || waits_for(target, name).await).await?;
             match postgres::find_slot(client, name, database).await? {
                 Some(_) => "created",
                 None => "left to `walrelay run`: there are rows or slots from before it",
@@ -183,6 +188,23 @@ async fn set_up_slot(
         }
     };
     report.line("slot", name, outcome)
+}
+
+/// Whom PostgreSQL waits for before it creates a slot.
+async fn waits_for(target: &Target, slot: &str) -> String {
+    let row = match target.sql().await {
+        Ok(client) => client.query_opt(OLDEST_TRANSACTION, &[]).await.ok().flatten(),
+        Err(_) => None,
+    };
+    let oldest = row.map_or_else(String::new, |row| {
+        let (pid, application): (Option<i32>, &str) = (row.get("pid"), row.get("application"));
+        let (open, seconds): (i64, i64) = (row.get("open"), row.get("seconds"));
+        let pid = pid.map_or_else(String::new, |pid| format!("pid {pid} "));
+        let age = clock(u64::try_from(seconds).unwrap_or(0));
+        format!(": {open} of them, the oldest {pid}({application}), open for {age}")
+    });
+    let text = format!("slot {slot} is created once the transactions that are open end{oldest}");
+    printable(&text).into_owned()
 }
 
 async fn set_up_table(

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::terminal::{Colour, Style};
+
 /// Without a terminal: in a file or a log, where lines may be long but should still be lines.
 const WIDTH_ELSEWHERE: usize = 160;
 /// Between two columns.
@@ -17,7 +19,13 @@ pub(super) struct Table {
     heads: &'static [&'static str],
     /// Which column may be cut to how many letters, in the order in which that is done.
     cuts: &'static [(usize, usize)],
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
+}
+
+/// Its cells, and the colour of all of it.
+struct Row {
+    cells: Vec<String>,
+    colour: Option<Colour>,
 }
 
 impl Table {
@@ -28,17 +36,35 @@ impl Table {
 
     /// One more row; a cell a column.
     pub fn add(&mut self, cells: &[&str]) {
-        self.rows.push(cells.iter().map(|cell| printable(cell).into_owned()).collect());
+        self.add_in(None, cells);
+    }
+
+    /// The same in a colour.
+    pub fn add_in(&mut self, colour: Option<Colour>, cells: &[&str]) {
+        let cells = cells.iter().map(|cell| printable(cell).into_owned()).collect();
+        self.rows.push(Row { cells, colour });
+    }
+
+    /// The lines, the head first, without colours.
+    pub fn text(&self, width: usize) -> String {
+        self.painted(width, |_, line| line.to_owned())
     }
 
     /// The lines, the head first.
-    pub fn text(&self, width: usize) -> String {
+    pub fn styled(&self, width: usize, style: Style) -> String {
+        self.painted(width, |colour, line| {
+            colour.map_or_else(|| line.to_owned(), |colour| style.paint(colour, line))
+        })
+    }
+
+    fn painted(&self, width: usize, paint: impl Fn(Option<Colour>, &str) -> String) -> String {
         let widths = self.widths(width);
-        let heads: Vec<String> = self.heads.iter().map(|&head| head.to_owned()).collect();
+        let cells = self.heads.iter().map(|&head| head.to_owned()).collect();
+        let head = Row { cells, colour: Some(Colour::Dim) };
         let mut text = String::new();
-        for row in std::iter::once(&heads).chain(&self.rows) {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| fitted(cell, *width));
-            text += cells.collect::<Vec<_>>().join(GAP).trim_end();
+        for row in std::iter::once(&head).chain(&self.rows) {
+            let cells = row.cells.iter().zip(&widths).map(|(cell, width)| fitted(cell, *width));
+            text += &paint(row.colour, cells.collect::<Vec<_>>().join(GAP).trim_end());
             text.push('\n');
         }
         text
@@ -50,7 +76,7 @@ impl Table {
         let mut widths: Vec<usize> = (0..)
             .zip(self.heads)
             .map(|(at, head)| {
-                let cells = self.rows.iter().filter_map(|row| row.get(at));
+                let cells = self.rows.iter().filter_map(|row| row.cells.get(at));
                 cells.map(|cell| letters(cell)).max().unwrap_or(0).max(letters(head))
             })
             .collect();
@@ -69,7 +95,7 @@ impl Table {
 }
 
 /// A cell of exactly that many letters.
-fn fitted(cell: &str, width: usize) -> String {
+pub(super) fn fitted(cell: &str, width: usize) -> String {
     if cell.chars().count() <= width {
         return format!("{cell:<width$}");
     }
@@ -87,7 +113,11 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 
 /// The width to fit into.
 pub(super) fn width() -> usize {
-    terminal_size::terminal_size().map_or(WIDTH_ELSEWHERE, |(width, _)| usize::from(width.0))
+    // A terminal that was never given a size says 0.
+    match terminal_size::terminal_size() {
+        Some((terminal_size::Width(width @ 1..), _)) => usize::from(width),
+        _ => WIDTH_ELSEWHERE,
+    }
 }
 
 #[cfg(test)]

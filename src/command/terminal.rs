@@ -5,8 +5,10 @@
 //! standard output holds the answer only, and that NO_COLOR (<https://no-color.org>) is honoured.
 
 use std::env;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
 
 /// What takes no longer than this needs no word.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -15,7 +17,7 @@ const REDRAWN: Duration = Duration::from_millis(200);
 const REPEATED: Duration = Duration::from_secs(10);
 
 /// The colours that say something: fine, look here, act, beside the point.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
     Green,
     Yellow,
@@ -37,6 +39,10 @@ impl Style {
         Self { is_coloured: stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb }
     }
 
+    /// Without colours.
+    #[cfg(test)]
+    pub const PLAIN: Self = Self { is_coloured: false };
+
     /// The text in a colour, or as it is.
     pub fn paint(self, colour: Colour, text: &str) -> String {
         if !self.is_coloured {
@@ -49,6 +55,48 @@ impl Style {
             Colour::Dim => 2,
         };
         format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Writes an answer, or a part of it. Whether anybody still reads: a reader who has seen enough
+/// (`| head`) is no failure.
+pub(super) fn put(out: &mut impl Write, text: &str) -> Result<bool> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::definite("cannot write to stdout").because(error)),
+    }
+}
+
+/// A word about the work, on standard error.
+pub(super) fn remark(text: &str) {
+    write(&format!("{text}\n"));
+}
+
+/// A question, on standard error: the answer is typed behind it.
+pub(super) fn ask(question: &str) {
+    write(question);
+}
+
+/// Does something that cannot say how far it has got. When it takes longer than a moment, `why` is
+/// asked for what it may be waiting for, and that is said, now and then again.
+pub(super) async fn patiently<T>(
+    work: impl Future<Output = T>,
+    why: impl AsyncFn() -> String,
+) -> T {
+    let began = Instant::now();
+    let saying = async {
+        tokio::time::sleep(PATIENCE).await;
+        loop {
+            let why = why().await;
+            remark(&format!("{why} ({} so far)", clock(began.elapsed().as_secs())));
+            tokio::time::sleep(REPEATED).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = saying => never,
     }
 }
 
@@ -122,6 +170,17 @@ pub(super) fn clock(seconds: u64) -> String {
     }
 }
 
+/// Bytes as 512 B, 1.5 kB or 20.0 GB, of 1,024 each as PostgreSQL counts them.
+pub(super) fn amount(bytes: u64) -> String {
+    let units = [(1_u64 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")];
+    match units.into_iter().find(|(size, _)| bytes >= *size) {
+        None => format!("{bytes} B"),
+        Some((size, unit)) => {
+            format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +194,14 @@ mod tests {
         assert_eq!(told(0, Some(9)), "0 of 9 events (0 %), 0/s, waiting");
         assert_eq!(told(12, Some(9)), "12 of 9 events (100 %), 1/s, 0s left", "it grew meanwhile");
         assert_eq!([0, 59, 60, 200, 7_500].map(clock), ["0s", "59s", "1m00s", "3m20s", "2h05m"]);
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        let told = [0, 1_023, 1_024, 1_536, (1 << 20) - 1, 1 << 20, 5 << 30, u64::MAX].map(amount);
+        let short = ["0 B", "1023 B", "1.0 kB", "1.5 kB", "1023.9 kB", "1.0 MB", "5.0 GB"];
+        assert_eq!(told[..7], short);
+        assert_eq!(told[7], "16777215.9 TB");
     }
 
     #[test]

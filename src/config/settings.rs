@@ -329,6 +329,16 @@ impl Loaded {
         self.value("database_url", |text| DatabaseUrl::parse(&text.to_owned().into()))
     }
 
+    /// Redis.
+    pub fn redis_url(&self) -> Result<SecretString> {
+        self.value("redis_url", |text| Ok::<_, ()>(text.trim().to_owned().into()))
+    }
+
+    /// What happens to rows.
+    pub fn after_publish(&self) -> Result<AfterPublish> {
+        self.word("after_publish", AfterPublish::parse)
+    }
+
     /// A duration among the settings.
     pub fn duration(&self, name: &str) -> Result<Duration> {
         self.value(name, values::duration)
@@ -350,8 +360,7 @@ impl Loaded {
         let (http_address, http_port) = self.http()?;
         Ok(Settings {
             database_url: self.database_url()?,
-            redis_url: self
-                .value("redis_url", |text| Ok::<_, ()>(text.trim().to_owned().into()))?,
+            redis_url: self.redis_url()?,
             slot_base: slot_name.clone(),
             publication_base: publication_name.clone(),
             slot_name,
@@ -365,7 +374,7 @@ impl Loaded {
                 "off" => Some(None),
                 count => Some(Some(values::count(count).ok().and_then(NonZeroU64::new)?)),
             })?,
-            after_publish: self.word("after_publish", AfterPublish::parse)?,
+            after_publish: self.after_publish()?,
             durability: self.value("durability", Durability::parse)?,
             auto_create: self.value("auto_create", values::switch)?,
             batch_size: self.at_least_one("batch_size")?,

@@ -20,6 +20,7 @@ mod shard;
 mod slot;
 mod snapshot;
 mod standing;
+mod survey;
 mod table_lock;
 mod tls;
 mod walsender;
@@ -42,6 +43,7 @@ pub use slot::{
 };
 pub use snapshot::Exported;
 pub use standing::Standing;
+pub use survey::{Surveyed, survey};
 pub use table_lock::{
     Holder, Tenure, holder as table_holder, try_lock as try_lock_table, try_lock_clearing,
 };

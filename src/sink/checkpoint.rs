@@ -30,6 +30,16 @@ pub fn checkpoint_key(stream: &str, source: &str) -> String {
     }
 }
 
+/// The stream whose checkpoint that key is, with this `source`.
+#[must_use]
+pub(super) fn stream_of(key: &str, source: &str) -> Option<String> {
+    let inside = key.strip_prefix("walrelay:{")?.strip_suffix(source)?.strip_suffix(':')?;
+    let whole = inside.strip_suffix('}');
+    let tagged = inside.split_once("}:").map(|(_, stream)| stream);
+    let fits = |stream: &&str| checkpoint_key(stream, source) == key;
+    [whole, tagged].into_iter().flatten().find(fits).map(str::to_owned)
+}
+
 /// The hash of what pollers have put into `stream` and may not have settled; `source` names the
 /// table and the PostgreSQL system identifier.
 #[must_use]
@@ -61,6 +71,9 @@ mod tests {
             let key = checkpoint_key(stream, "walrelay@7");
             let hashed = |key: &str| hash_tag(key).unwrap_or(key).to_owned();
             assert_eq!(hashed(&key), hashed(stream), "{key}");
+            assert_eq!(stream_of(&key, "walrelay@7").as_deref(), Some(stream));
+            assert_eq!(stream_of(&key, "relay@7"), None);
+            assert_eq!(stream_of(&format!("{key}:watermark"), "walrelay@7"), None);
         }
         assert_eq!(checkpoint_key("s", "walrelay@7"), "walrelay:{s}:walrelay@7");
         assert_ne!(checkpoint_key("{a}x", "s"), checkpoint_key("{a}y", "s"));

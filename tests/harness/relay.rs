@@ -5,9 +5,10 @@
 //! process.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -38,6 +39,17 @@ pub struct Finished {
     pub code: Option<i32>,
     /// What it printed, both streams, in order.
     pub output: String,
+}
+
+/// A run that has ended, each stream by itself.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// The answer.
+    pub stdout: String,
+    /// Words about the work.
+    pub stderr: String,
 }
 
 /// A relay that runs; killed with the handle.
@@ -146,16 +158,68 @@ impl Settings {
         command
     }
 
-    fn spawn(&self, subcommand: &str) -> Relay {
+    /// Runs a subcommand to its end, with what it said on each stream by itself.
+    pub fn say(&self, subcommand: &str) -> Said {
+        let mut command = self.command();
+        command.arg(subcommand).args(&self.arguments).stdin(Stdio::null());
+        said(&self.confined(command).output().expect("the binary"))
+    }
+
+    /// The same on a terminal of its own (util-linux's `script`): once `prompt` is to be seen,
+    /// `input` is typed. It cannot tell the streams apart.
+    pub fn say_on_terminal(&self, subcommand: &str, prompt: &str, input: &str) -> Said {
+        let mut command = Command::new("script");
+        let words = [self.binary.display().to_string(), subcommand.to_owned()];
+        let line: Vec<String> = words.into_iter().chain(self.arguments.clone()).collect();
+        // Without `exec` it is the shell's exit code.
+        let line = format!("exec {}", line.join(" "));
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let settings =
+            self.clone().with_variable("TERM", "xterm").with_variable("SHELL", "/bin/sh");
+        let mut child = settings.confined(command).spawn().expect("script, of util-linux");
+        let mut typing = child.stdin.take();
+        let mut screen = child.stdout.take().expect("its output");
+        let (mut seen, mut room) = (Vec::new(), [0; 4096]);
+        loop {
+            if let Some(mut keys) =
+                typing.take_if(|_| String::from_utf8_lossy(&seen).contains(prompt))
+            {
+                keys.write_all(input.as_bytes()).expect("somebody reads what is typed");
+            }
+            match screen.read(&mut room) {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => seen.extend_from_slice(&room[..bytes]),
+            }
+        }
+        let status = child.wait().expect("the end of script");
+        said(&Output { status, stdout: seen, stderr: Vec::new() })
+    }
+
+    /// Nothing but the named settings reaches the process.
+    fn confined(&self, mut command: Command) -> Command {
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(&self.environment);
+        command
+    }
+
+    /// A subcommand that runs, without waiting for anything.
+    pub fn spawn(&self, subcommand: &str) -> Relay {
         let home = tempfile::Builder::new().prefix("walrelay-run-").tempdir().expect("temp dir");
         let log = home.path().join("log");
         let mut command = self.command();
-        command.arg(subcommand).args(&self.arguments).current_dir(home.path());
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.envs(&self.environment);
+        command.arg(subcommand).args(&self.arguments);
+        let mut command = self.confined(command);
+        command.current_dir(home.path());
         let process = Process::spawn("walrelay", &mut command, &log, home.path());
         Relay { process, http_port: self.http_port, log, home }
     }
+}
+
+fn said(output: &Output) -> Said {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    Said { code: output.status.code(), stdout, stderr }
 }
 
 impl Relay {
@@ -184,6 +248,12 @@ impl Relay {
             self.status().await["state"].take()
         })
         .await;
+    }
+
+    /// Awaits words in what it prints.
+    pub async fn until_output(&self, words: &str) {
+        let what = format!("{words:?} in what is printed");
+        wait::until(&what, PATIENCE, async || self.output().contains(words).then_some(())).await;
     }
 
     /// A page's code and body; `None` if nobody answers.

@@ -1,0 +1,2 @@
+-- Drops the publication {publication}. Needs its ownership.
+DROP PUBLICATION IF EXISTS {publication}

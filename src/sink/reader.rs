@@ -1,0 +1,336 @@
+//! A connection that only reads: entries as they arrive, and where streams and checkpoints stand.
+//!
+//! In: redis_url. Out: [`Entry`]s in the order of their ids. It must stay true that nothing is
+//! written from here, so that a user with no more than read rights can use it, and that it is a
+//! connection of its own: XREAD blocks it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Value};
+use secrecy::SecretString;
+
+use super::checkpoint::stream_of;
+use super::connect::{Timeouts, connect};
+use super::failure::Failure;
+use crate::lsn::Position;
+
+/// Keys that one SCAN looks at, and how many of those steps: a few milliseconds each, over a
+/// million keys at most.
+const SCAN_STEP: u32 = 2_000;
+const SCANS_MAX: usize = 500;
+
+/// The id of an entry: Redis's clock in milliseconds when it was added, and a number among those of
+/// one millisecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// Unix milliseconds.
+    pub millis: u64,
+    /// From 0.
+    pub number: u64,
+}
+
+impl EntryId {
+    /// Before every entry.
+    pub const START: Self = Self { millis: 0, number: 0 };
+
+    /// The last id that is not of `millis` or later.
+    #[must_use]
+    pub fn before(millis: u64) -> Self {
+        millis.checked_sub(1).map_or(Self::START, |millis| Self { millis, number: u64::MAX })
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.number)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let parts = text.split_once('-').map(|(millis, number)| (millis.parse(), number.parse()));
+        match parts {
+            Some((Ok(millis), Ok(number))) => Ok(Self { millis, number }),
+            _ => Err(Failure::nonsense("an entry has an id that is none")),
+        }
+    }
+}
+
+/// One entry as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: EntryId,
+    /// Names and values, in their order.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Entry {
+    /// About what it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
+/// A stream, and how far a slot's line has got in it.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// The stream.
+    pub stream: String,
+    /// What names slot and system in the checkpoint's key.
+    pub source: String,
+    /// Of the last entry written.
+    pub position: Option<Position>,
+}
+
+/// A connection for reading.
+#[derive(Clone)]
+pub struct Reader {
+    connection: MultiplexedConnection,
+}
+
+impl Reader {
+    /// Connects and logs in. `timeouts.reply` must be longer than any [`Self::wait`].
+    pub async fn connect(url: &SecretString, timeouts: Timeouts) -> Result<Self, Failure> {
+        Ok(Self { connection: connect(url, timeouts).await? })
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        let sent = self.connection.clone().send_packed_command(command).await;
+        let value = sent.map_err(|error| Failure::of(&error))?;
+        value.extract_error().map_err(|error| Failure::of(&error))
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+        command.query_async(&mut self.connection.clone()).await.map_err(|e| Failure::of(&e))
+    }
+
+    /// The server's clock, in Unix milliseconds.
+    pub async fn millis(&self) -> Result<u64, Failure> {
+        let (seconds, micros): (u64, u64) = self.ask(&redis::cmd("TIME")).await?;
+        Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
+    }
+
+    /// How many entries a stream has.
+    pub async fn len(&self, stream: &str) -> Result<u64, Failure> {
+        self.ask(redis::cmd("XLEN").arg(stream)).await
+    }
+
+    /// The newest entries up to and with `from`, newest first.
+    pub async fn back(
+        &self,
+        stream: &str,
+        from: Option<EntryId>,
+        count: usize,
+    ) -> Result<Vec<Entry>, Failure> {
+        let from = from.map_or_else(|| "+".to_owned(), |id| id.to_string());
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(stream).arg(from).arg("-").arg("COUNT").arg(count);
+        entries(self.send(&command).await?)
+    }
+
+    /// The last id that a stream has given out, whether or not that entry is still there; the start
+    /// where there is no stream. A user who may not ask that is told the newest entry's.
+    pub async fn last_id(&self, stream: &str) -> Result<EntryId, Failure> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(stream);
+        match self.send(&command).await {
+            Ok(reply) => {
+                let found = pairs(reply)?.into_iter().find(
+                    |(name, _)| matches!(text(name), Ok(name) if name == "last-generated-id"),
+                );
+                let missing = || Failure::nonsense("XINFO STREAM names no last id");
+                text(&found.ok_or_else(missing)?.1)?.parse()
+            }
+            Err(failure) if failure.code == "ERR" || failure.code == "NOPERM" => {
+                let newest = self.back(stream, None, 1).await?;
+                Ok(newest.first().map_or(EntryId::START, |entry| entry.id))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// What comes behind these places, `count` entries of each stream at most; waits up to `block`
+    /// for the first. None when nothing came.
+    pub async fn wait(
+        &self,
+        places: &[(String, EntryId)],
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<(String, Vec<Entry>)>, Failure> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis().max(1).to_string());
+        command.arg("STREAMS");
+        for (stream, _) in places {
+            command.arg(stream);
+        }
+        for (_, id) in places {
+            command.arg(id.to_string());
+        }
+        let reply = self.send(&command).await?;
+        if reply == Value::Nil {
+            return Ok(Vec::new());
+        }
+        let of_stream = |(stream, found)| Ok((text(&stream)?, entries(found)?));
+        pairs(reply)?.into_iter().map(of_stream).collect()
+    }
+
+    /// The checkpoints of all slots of one PostgreSQL system, as far as they are found in a bounded
+    /// look through the keys; none where this user may not look.
+    pub async fn checkpoints(&self, system: &str) -> Result<Vec<Reached>, Failure> {
+        let (mut cursor, mut reached) = ("0".to_owned(), Vec::new());
+        for _ in 0..SCANS_MAX {
+            let mut command = redis::cmd("SCAN");
+            command.arg(&cursor).arg("MATCH").arg(format!("walrelay:*@{system}"));
+            command.arg("COUNT").arg(SCAN_STEP);
+            let (next, keys): (String, Vec<String>) = match self.ask(&command).await {
+                Ok(found) => found,
+                Err(failure) if failure.code == "NOPERM" => return Ok(reached),
+                Err(failure) => return Err(failure),
+            };
+            for key in keys {
+                let Some((_, source)) = key.rsplit_once(':') else { continue };
+                let Some(stream) = stream_of(&key, source) else { continue };
+                let source = source.to_owned();
+                let position = self.position(&key).await?;
+                reached.push(Reached { stream, source, position });
+            }
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        reached.sort_by(|a, b| (&a.stream, &a.source).cmp(&(&b.stream, &b.source)));
+        reached.dedup_by(|a, b| (&a.stream, &a.source) == (&b.stream, &b.source));
+        Ok(reached)
+    }
+
+    /// Where a checkpoint stands; `None` where there is none, or none that may be read.
+    pub async fn position(&self, checkpoint_key: &str) -> Result<Option<Position>, Failure> {
+        let mut command = redis::cmd("HGET");
+        match self.ask::<Option<String>>(command.arg(checkpoint_key).arg("position")).await {
+            Ok(position) => Ok(position.and_then(|text| text.parse().ok())),
+            Err(failure) if failure.is_of_the_stream() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// `Redis 7.0.15`, where the server tells.
+    pub async fn version(&self) -> Result<String, Failure> {
+        let info: String = match self.ask(redis::cmd("INFO").arg("server")).await {
+            Ok(info) => info,
+            Err(failure) if failure.code == "NOPERM" => return Ok("Redis".to_owned()),
+            Err(failure) => return Err(failure),
+        };
+        let find = |name| info.lines().find_map(|line| line.trim_end().strip_prefix(name));
+        Ok(match (find("valkey_version:"), find("redis_version:")) {
+            (Some(version), _) => format!("Valkey {version}"),
+            (None, Some(version)) => format!("Redis {version}"),
+            (None, None) => "Redis".to_owned(),
+        })
+    }
+}
+
+fn nonsense() -> Failure {
+    Failure::nonsense("Redis answered something else than entries")
+}
+
+fn text(value: &Value) -> Result<String, Failure> {
+    if let Value::SimpleString(text) = value {
+        return Ok(text.clone());
+    }
+    let Value::BulkString(bytes) = value else { return Err(nonsense()) };
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Of a map, or of an array: of pairs, or in which names and values take turns.
+fn pairs(value: Value) -> Result<Vec<(Value, Value)>, Failure> {
+    if let Value::Map(pairs) = value {
+        return Ok(pairs);
+    }
+    let Value::Array(values) = value else { return Err(nonsense()) };
+    let mut pairs = Vec::new();
+    let mut values = values.into_iter();
+    while let Some(first) = values.next() {
+        if let Value::Array(pair) = first {
+            let [name, value] = <[Value; 2]>::try_from(pair).map_err(|_| nonsense())?;
+            pairs.push((name, value));
+        } else {
+            pairs.push((first, values.next().ok_or_else(nonsense)?));
+        }
+    }
+    Ok(pairs)
+}
+
+fn entries(value: Value) -> Result<Vec<Entry>, Failure> {
+    let Value::Array(values) = value else { return Err(nonsense()) };
+    values.into_iter().map(entry).collect()
+}
+
+fn entry(value: Value) -> Result<Entry, Failure> {
+    let Value::Array(parts) = value else { return Err(nonsense()) };
+    let [id, fields] = <[Value; 2]>::try_from(parts).map_err(|_| nonsense())?;
+    // The fields of an entry that was deleted meanwhile are nil.
+    let Value::Array(values) = fields else {
+        return Ok(Entry { id: text(&id)?.parse()?, fields: Vec::new() });
+    };
+    let mut values = values.into_iter();
+    let mut fields = Vec::new();
+    while let Some(name) = values.next() {
+        let (Value::BulkString(name), Some(Value::BulkString(value))) = (name, values.next())
+        else {
+            return Err(nonsense());
+        };
+        fields.push((name, value));
+    }
+    Ok(Entry { id: text(&id)?.parse()?, fields })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn ids_are_in_the_order_of_numbers_and_not_of_letters() {
+        let id = |text: &str| text.parse::<EntryId>().unwrap();
+        assert!(id("9-0") < id("10-0") && id("10-9") < id("10-10"));
+        assert_eq!(id("1732-5").to_string(), "1732-5");
+        assert_eq!(EntryId::before(10), id("9-18446744073709551615"));
+        assert_eq!(EntryId::before(0), EntryId::START);
+        for text in ["", "1", "-", "1-", "a-b", "1-2-3"] {
+            assert!(text.parse::<EntryId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_entries_or_an_error_in_either_protocol() {
+        let entry = Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("n"), bulk("v")])]);
+        let found = entries(Value::Array(vec![entry.clone()])).unwrap();
+        assert_eq!(found[0].fields, [(b"n".to_vec(), b"v".to_vec())]);
+        assert_eq!(found[0].bytes(), 2);
+        let of_stream = Value::Array(vec![entry]);
+        let old = Value::Array(vec![Value::Array(vec![bulk("s"), of_stream.clone()])]);
+        let new = Value::Map(vec![(bulk("s"), of_stream)]);
+        assert_eq!(pairs(old).unwrap(), pairs(new).unwrap());
+        for nonsense in [
+            Value::Nil,
+            Value::Int(1),
+            Value::Array(vec![bulk("1-0")]),
+            Value::Array(vec![Value::Array(vec![bulk("1-0")])]),
+            Value::Array(vec![Value::Array(vec![bulk("x"), Value::Array(vec![])])]),
+            Value::Array(vec![Value::Array(vec![bulk("1-0"), Value::Array(vec![bulk("n")])])]),
+        ] {
+            assert!(entries(nonsense.clone()).is_err(), "{nonsense:?}");
+        }
+    }
+}
