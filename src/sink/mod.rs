@@ -15,6 +15,7 @@ mod failure;
 mod layout;
 mod publish;
 mod recent;
+mod replay;
 
 pub use batch::{Batch, Hint, Sealed};
 pub use checkpoint::{Checkpoint, begun_key, checkpoint_key, delivered_key};
@@ -25,4 +26,5 @@ pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};
 pub use layout::Varying;
 pub use publish::Written;
-pub use recent::{EventIds, uuid, uuid_text};
+pub use recent::{EventIds, compact, uuid, uuid_text};
+pub use replay::{Head, Letter, Replayer};
