@@ -4,7 +4,11 @@
 //! is the business of `config`. A command with options of its own has a file of its own.
 
 mod arguments;
+mod bookmark;
 mod dlq;
+mod replay;
 
 pub use arguments::{Arguments, Command, Common};
+pub use bookmark::Bookmark;
 pub use dlq::{Dlq, DlqChoice, DlqFilter};
+pub use replay::Replay;

@@ -1,11 +1,13 @@
 //! One file for each subcommand, and more where it has parts; only `main` looks in here.
 
+pub mod bookmark;
 pub mod config;
 pub mod dlq;
 mod dlq_change;
 mod dlq_list;
 mod dlq_show;
 pub mod health;
+pub mod replay;
 pub mod run;
 pub mod setup;
 mod table;

@@ -146,7 +146,8 @@ impl Settings {
         command
     }
 
-    fn spawn(&self, subcommand: &str) -> Relay {
+    /// A subcommand, without waiting for anything.
+    pub fn spawn(&self, subcommand: &str) -> Relay {
         let home = tempfile::Builder::new().prefix("walrelay-run-").tempdir().expect("temp dir");
         let log = home.path().join("log");
         let mut command = self.command();

@@ -12,6 +12,7 @@ mod harness;
 
 mod backlog;
 mod backpressure;
+mod bookmark;
 mod bounds;
 mod crash;
 mod dead_letters;
@@ -31,6 +32,7 @@ mod pages;
 mod parking;
 mod poll;
 mod poll_order;
+mod replay;
 mod retention;
 mod retry;
 mod retry_crash;
