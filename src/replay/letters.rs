@@ -111,10 +111,10 @@ impl Letters {
             self.from = format!("({last}");
         }
         self.read += u64::try_from(page.read).unwrap_or(0);
-        let bytes: usize = page.letters.iter().map(Letter::bytes).sum();
+        let bytes: usize = page.dead.iter().map(Letter::bytes).sum();
         self.page = if bytes > PAGE_BYTES { self.page / 2 } else { self.page * 2 };
         self.page = self.page.clamp(1, PAGE_MAX);
-        let mut fresh: VecDeque<Letter> = page.letters.into();
+        let mut fresh: VecDeque<Letter> = page.dead.into();
         fresh.retain(|letter| self.seen.insert(compact(&letter.event_id)));
         let ids: Vec<String> = fresh.iter().map(event_id).collect();
         let rows = if ids.is_empty() { Vec::new() } else { self.outbox.of_events(&ids).await? };

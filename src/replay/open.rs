@@ -149,10 +149,8 @@ impl Opening<'_> {
     /// Where a replay that begins now begins and ends.
     async fn range(&self, wire: Option<&Wire>) -> Result<(String, String)> {
         if let Some(Wire { standpoint, wal_end, .. }) = wire {
-            let from = match self.order.source {
-                Source::Lsn(lsn) => lsn,
-                _ => standpoint.confirmed,
-            };
+            let from =
+                if let Source::Lsn(lsn) = self.order.source { lsn } else { standpoint.confirmed };
             let until = match self.order.until {
                 Range::Lsn(lsn) => lsn,
                 Range::Time(_) | Range::Now => *wal_end,
@@ -169,9 +167,10 @@ impl Opening<'_> {
             Range::Time(when) => when.resolve(&self.client).await?,
             Range::Lsn(_) | Range::Now => When::Now.resolve(&self.client).await?,
         };
-        let from = match &self.order.source {
-            Source::Since(when) => when.resolve(&self.client).await?.text,
-            _ => String::new(),
+        let from = if let Source::Since(when) = &self.order.source {
+            when.resolve(&self.client).await?.text
+        } else {
+            String::new()
         };
         Ok((from, until.text))
     }
@@ -199,10 +198,11 @@ impl Opening<'_> {
             let letters = Letters::new((replayer, outbox), meaning, stream, millis);
             return Ok(Feed::Letters(Box::new(letters)));
         }
-        let (names, until) = match &order.source {
+        let (names, until) = if let Source::Ids(typed) = &order.source {
             // Who names rows means them, whenever they were written.
-            Source::Ids(typed) => (Some(outbox.names(typed)?), None),
-            _ => (None, Some(until.clone())),
+            (Some(outbox.names(typed)?), None)
+        } else {
+            (None, Some(until.clone()))
         };
         let since = Some(from.clone()).filter(|from| !from.is_empty());
         let wanted = outbox.wanted(names, (since, until), &order.filter)?;

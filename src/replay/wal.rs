@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::intake::{Intake, Place};
+use super::journal::GO_ON;
 use crate::config::TableName;
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Defaults, Envelope, Plan};
 use crate::pgoutput::{self, Insert, Message, Relation, RelationCache};
@@ -68,7 +69,8 @@ impl Wal {
             if self.decoder.is_over || intake.is_full() {
                 return Ok(!self.decoder.is_over);
             }
-            let (wal_end, must_answer) = match self.replication.next_frame()? {
+            let frame = self.replication.next_frame().map_err(in_replay)?;
+            let (wal_end, must_answer) = match frame {
                 Some(Frame::XLogData { data }) => {
                     self.decoder.receive(data, intake)?;
                     (Lsn::NONE, false)
@@ -91,7 +93,7 @@ impl Wal {
     async fn wait(&mut self) -> Result<()> {
         tokio::select! {
             biased;
-            pumped = self.replication.pump(true) => pumped,
+            pumped = self.replication.pump(true) => pumped.map_err(in_replay),
             () = sleep_until(self.tick) => {
                 self.answer(true);
                 Ok(())
@@ -112,7 +114,7 @@ impl Wal {
             tokio::select! {
                 biased;
                 done = &mut other => return Ok(done),
-                pumped = self.replication.pump(false) => pumped?,
+                pumped = self.replication.pump(false) => pumped.map_err(in_replay)?,
                 () = sleep_until(self.tick) => self.answer(false),
             }
         }
@@ -124,6 +126,18 @@ impl Wal {
         let total = until.bytes_since(from);
         (self.decoder.received.bytes_since(from).min(total), total)
     }
+}
+
+/// What helps a replay: the hints of the wire speak of the slot of a line.
+fn in_replay(error: Error) -> Error {
+    let text = error.to_string();
+    if text.contains("publication") {
+        return error.hint(
+            "the publication is younger than the slot that was copied: set publication_name and \
+             shards as they were when that was made, or use --since",
+        );
+    }
+    if error.class() == Class::Transient { error.hint(GO_ON) } else { error }
 }
 
 struct Transaction {

@@ -86,7 +86,7 @@ impl Letter {
 #[derive(Debug, Default)]
 pub struct Letters {
     /// The dead letters among them.
-    pub letters: Vec<Letter>,
+    pub dead: Vec<Letter>,
     /// How many entries were read, and the id of the last one.
     pub read: usize,
     /// To go on behind.
@@ -160,7 +160,7 @@ impl Replayer {
             .map_err(|error| of_stream(&error))?;
         let mut letters = Letters { read: entries.len(), ..Letters::default() };
         for (id, fields) in entries {
-            letters.letters.extend(Letter::read(&id, fields));
+            letters.dead.extend(Letter::read(&id, fields));
             letters.last = Some(id);
         }
         Ok(letters)
