@@ -30,6 +30,8 @@
 //! - [`housekeeping`]: what is settled and old leaves the outbox, beside all the rest.
 //! - [`deadletters`]: what a person does about what was given up, by command or by page.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
+//! - [`replay`]: beside the line: events once more, from a slot's position, the table or the dead
+//!   letters.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
 //!
@@ -62,6 +64,7 @@ pub mod pgoutput;
 pub mod poller;
 pub mod postgres;
 pub mod relay;
+pub mod replay;
 pub mod shutdown;
 pub mod sink;
 pub mod telemetry;

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use walrelay::cli::{Arguments, Command};
-use walrelay::command::{config, dlq, health, papers, run, setup, status, tail, teardown};
+use walrelay::command::{bookmark, config, dlq, health, papers, replay, run, setup, status};
+use walrelay::command::{tail, teardown};
 use walrelay::config::{Inputs, load};
 use walrelay::error::{EXIT_OK, Error, Result};
 use walrelay::telemetry;
@@ -46,6 +47,17 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
             let outbox = dlq::Outbox { table, stream: loaded.stream_name()? };
             let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
             block_on(dlq::run(&url, timeout, &outbox, &command, &mut out))
+        }
+        Command::Bookmark { command } => {
+            let (table, publication, slot) = loaded.names()?;
+            let shards = loaded.shards()?;
+            let line = bookmark::Line { table, publication, slot, shards };
+            let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
+            block_on(bookmark::run(&url, timeout, &line, &command, &mut out))
+        }
+        Command::Replay { replay } => {
+            let settings = loaded.settings();
+            settings.and_then(|settings| block_on(replay::run(&settings, &replay, &mut out)))
         }
         Command::Setup { print, role, notify } => {
             let (table, publication, slot) = loaded.names()?;

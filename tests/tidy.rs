@@ -68,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("replay", &["lsn", "error", "shutdown", "config", "postgres", "pgoutput", "outbox", "sink"]),
     ("telemetry", &["lsn", "error", "config"]),
 ];
 

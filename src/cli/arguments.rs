@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bookmark::{self, Bookmark};
 use super::dlq::{self, Dlq};
 use super::papers::{self, CompletionsOptions, ManOptions};
 use super::status::{self, StatusOptions};
 use super::tail::{self, TailOptions};
 use super::teardown::{self, TeardownOptions};
+use super::replay::{self, Replay};
 
 const EXIT_CODES: &str = "\
 Settings come from defaults, a TOML file (--config), the environment (RELAY_<NAME>, or
@@ -120,6 +122,20 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Dlq,
+    },
+    /// Pin positions of the WAL, to replay from them later
+    #[command(after_help = bookmark::HELP)]
+    Bookmark {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Bookmark,
+    },
+    /// Send events again: from the WAL, from the table or from the dead letters
+    #[command(after_help = replay::HELP)]
+    Replay {
+        /// Which, and where to.
+        #[command(flatten)]
+        replay: Box<Replay>,
     },
     /// Ask the running relay on this machine whether it is ready, for container health checks
     #[command(after_help = HEALTH_HELP)]

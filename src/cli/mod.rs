@@ -4,15 +4,19 @@
 //! is the business of `config`. A command with options of its own has a file of its own.
 
 mod arguments;
+mod bookmark;
 mod dlq;
 mod papers;
 mod status;
 mod tail;
 mod teardown;
+mod replay;
 
 pub use arguments::{Arguments, Command, Common};
+pub use bookmark::Bookmark;
 pub use dlq::{Dlq, DlqChoice, DlqFilter};
 pub use papers::{CompletionsOptions, ManOptions};
 pub use status::StatusOptions;
 pub use tail::TailOptions;
 pub use teardown::TeardownOptions;
+pub use replay::Replay;

@@ -1,5 +1,6 @@
 //! One file for each subcommand, and more where it has parts; only `main` looks in here.
 
+pub mod bookmark;
 pub mod config;
 pub mod dlq;
 mod dlq_change;
@@ -8,6 +9,7 @@ mod dlq_show;
 pub mod health;
 mod moment;
 pub mod papers;
+pub mod replay;
 pub mod run;
 pub mod setup;
 pub mod status;

@@ -118,6 +118,11 @@ impl Progress {
 
     /// So many are done. Cheap enough to be called for each batch.
     pub fn reach(&mut self, done: u64) {
+        self.reach_with(done, String::new);
+    }
+
+    /// The same, and what else there is to say, which is asked for only when a line is written.
+    pub fn reach_with(&mut self, done: u64, more: impl FnOnce() -> String) {
         let now = Instant::now();
         let since = self.told.map_or(now - self.began, |told| now - told);
         let pause = match self.told {
@@ -129,7 +134,7 @@ impl Progress {
             return;
         }
         self.told = Some(now);
-        let line = line(self.what, done, self.total, now - self.began);
+        let line = line(self.what, done, self.total, now - self.began) + &more();
         write(&if self.is_terminal { format!("\r\x1b[K{line}") } else { line + "\n" });
     }
 

@@ -27,5 +27,5 @@ pub use retry::Retry;
 pub use settings::{Loaded, Settings, Shown, load};
 pub use shards::{SHARDS_MAX, Shard, Shards};
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
-pub use values::{TableName, duration};
+pub use values::{BOOKMARK_PREFIX, TableName, bookmark_name, duration, stream_name};
 pub use words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};

@@ -179,7 +179,7 @@ fn check(setting: &Setting, text: &str) -> Result<(), String> {
     match setting.kind {
         Kind::DatabaseUrl => DatabaseUrl::parse(&text.to_owned().into()).map(drop),
         Kind::RedisUrl => redis_url::check(text.trim()),
-        Kind::SlotName => Ok(values::slot_name(text).map(drop)?),
+        Kind::SlotName => Ok(values::line_slot_name(text).map(drop)?),
         Kind::Identifier => Ok(values::identifier(text).map(drop)?),
         Kind::Table => Ok(TableName::parse(text).map(drop)?),
         Kind::StreamName => Ok(values::stream_name(text).map(drop)?),

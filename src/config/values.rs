@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// PostgreSQL cuts identifiers to this many bytes (NAMEDATALEN - 1), silently but for a notice.
 const IDENTIFIER_BYTES_MAX: usize = 63;
+/// What the name of a bookmark's slot begins with, and no other slot of ours.
+pub const BOOKMARK_PREFIX: &str = "walrelay_bookmark_";
 /// Longer keys are legal in Redis, and always a mistake.
 const STREAM_NAME_BYTES_MAX: usize = 512;
 /// Sixteen random letters take longer than anybody lives.
@@ -116,6 +118,25 @@ pub fn slot_name(text: &str) -> Outcome<String> {
         return Err("has a character that a slot's name cannot have");
     }
     identifier(text)
+}
+
+/// The slot of a relay: one that is not taken for a bookmark, whatever the number of shards.
+pub fn line_slot_name(text: &str) -> Outcome<String> {
+    if text.starts_with(BOOKMARK_PREFIX.trim_end_matches('_')) {
+        return Err("begins as the slots of bookmarks do");
+    }
+    slot_name(text)
+}
+
+/// A bookmark's name: what is behind the prefix in the name of its slot. In words what is wrong.
+pub fn bookmark_name(text: &str) -> Outcome<String> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    slot_name(&format!("{BOOKMARK_PREFIX}{text}")).map_err(|_| {
+        "is no bookmark's name: 1 to 45 of a-z, 0-9 and _, for it becomes part of a slot's name"
+    })?;
+    Ok(text.to_owned())
 }
 
 /// Any name that PostgreSQL can keep whole; quoting is the SQL room's business.

@@ -18,7 +18,7 @@ use super::row::Row;
 /// The tenant of an event that names none.
 const NIL_UUID: &[u8] = b"00000000-0000-0000-0000-000000000000";
 /// The schema version of an event that names none.
-const SCHEMA_VERSION_DEFAULT: &[u8] = b"1";
+pub(super) const SCHEMA_VERSION_DEFAULT: &[u8] = b"1";
 /// A stream's name is a Redis key that people type; more is an accident.
 const STREAM_NAME_BYTES_MAX: usize = 512;
 
@@ -278,7 +278,7 @@ impl<'a> Envelope<'a> {
         Ok(name)
     }
 
-    fn check(&self, limit: usize) -> Result<(), Unfit> {
+    pub(super) fn check(&self, limit: usize) -> Result<(), Unfit> {
         let bytes = self.bytes();
         if bytes > limit { Err(Unfit::TooLarge { bytes, limit }) } else { Ok(()) }
     }
@@ -304,7 +304,7 @@ impl<'a> Envelope<'a> {
 ///
 /// The payload is only read when those bytes occur in it at all; the values around are stepped
 /// over, not built.
-fn tenant_of(payload: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn tenant_of(payload: &[u8]) -> Cow<'_, [u8]> {
     static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tenant_id\""));
     let is_named = KEY.find(payload).is_some();
     let named = is_named

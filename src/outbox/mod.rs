@@ -5,9 +5,11 @@
 //! names.
 
 mod envelope;
+mod obituary;
 mod row;
 mod select;
 
 pub use envelope::{Defaults, Envelope, OccurredAt, Unfit};
+pub use obituary::Obituary;
 pub use row::{Copied, Plan, Row};
 pub use select::{FIELDS, Selection};

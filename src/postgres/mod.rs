@@ -5,6 +5,8 @@
 //! that a failure is classified here by its SQLSTATE, and that no position is confirmed from here:
 //! the caller says what to confirm.
 
+mod bookmark;
+mod columns;
 mod connect;
 mod endpoint;
 mod failure;
@@ -26,6 +28,11 @@ mod tls;
 mod walsender;
 mod wire;
 
+pub use bookmark::{
+    Standpoint, ages as wal_ages, create_now as create_bookmark_now, need_bookmark, need_free_slot,
+    slot_of as bookmark_slot, standpoints,
+};
+pub use columns::columns;
 pub use connect::Target;
 pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
 pub use notify::{install as install_notify, listen, sql as notify_sql};

@@ -100,15 +100,25 @@ impl Replication {
     /// Starts streaming from where the slot stands. When another connection holds the slot the
     /// error's class is `SlotInUse` and this connection stays usable: ask again later.
     pub async fn start(&mut self, slot: &str, publication: &str, messages: bool) -> Result<()> {
+        let messages = if messages { ", messages 'true'" } else { "" };
+        self.start_with(slot, Lsn::NONE, &[publication.to_owned()], messages).await
+    }
+
+    /// The same for the rows of any of these publications, transactions whose commit record is
+    /// before `from` left out. Where the slot stands behind `from`, from there.
+    pub async fn start_at(&mut self, slot: &str, from: Lsn, names: &[String]) -> Result<()> {
+        self.start_with(slot, from, names, "").await
+    }
+
+    async fn start_with(&mut self, slot: &str, at: Lsn, of: &[String], more: &str) -> Result<()> {
         let doing = format!("cannot start replication from slot {slot:?}");
         // The option takes a list of names that the server parses as identifiers, inside a literal.
-        let publication = quote::literal(&quote::ident(publication));
-        let messages = if messages { ", messages 'true'" } else { "" };
+        let names: Vec<String> = of.iter().map(|name| quote::ident(name)).collect();
+        let names = quote::literal(&names.join(","));
         let sql = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names \
-             {publication}{messages})",
+            "START_REPLICATION SLOT {} LOGICAL {at} (proto_version '1', publication_names \
+             {names}{more})",
             quote::ident(slot),
-            Lsn::NONE,
         );
         // The server answers before it reads any WAL, however far behind the slot is.
         let answer = tokio::time::timeout(self.timeout, self.begin(&sql, &doing)).await;

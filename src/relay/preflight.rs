@@ -88,13 +88,7 @@ fn lacks(table: &TableName, rows: &[Row]) -> Option<Lacks> {
 
 /// How rows of the outbox are read by SQL.
 pub(super) async fn selection(client: &Client, table: &TableName) -> Result<Selection> {
-    let doing = format!("cannot read the columns of table {table}");
-    let rows = client
-        .query(FIND_TABLE, &[&table.schema, &table.name])
-        .await
-        .map_err(|error| from_sql(&doing, error))?;
-    let columns: Vec<(String, u32)> =
-        rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
+    let columns = postgres::columns(client, table).await?;
     let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
     Selection::from_columns(table, &described)
 }

@@ -157,14 +157,21 @@ impl Batch {
     #[must_use]
     pub fn seal(mut self, epoch: u64, follows: Position, maxlen: u64) -> Sealed {
         self.put_shared();
-        let mut positions = Vec::with_capacity(self.positions.len() * Position::TEXT_BYTES);
-        let mut text = [0; Position::TEXT_BYTES];
-        for position in &self.positions {
-            positions.extend_from_slice(position.write(&mut text));
-        }
-        self.command.arg(positions);
+        self.put_positions();
         self.put_layout();
+        let mut text = [0; Position::TEXT_BYTES];
         self.command.arg(epoch).arg(follows.write(&mut text)).arg(maxlen);
+        self.sealed()
+    }
+
+    /// Ends a batch of a replay, whose journal is forgotten so many seconds after its last entry.
+    #[must_use]
+    pub fn seal_replayed(mut self, follows: Position, journal_seconds: u64) -> Sealed {
+        self.put_shared();
+        self.put_positions();
+        self.put_layout();
+        let mut text = [0; Position::TEXT_BYTES];
+        self.command.arg(follows.write(&mut text)).arg(journal_seconds);
         self.sealed()
     }
 
@@ -184,6 +191,15 @@ impl Batch {
                 self.command.arg(value);
             }
         }
+    }
+
+    fn put_positions(&mut self) {
+        let mut positions = Vec::with_capacity(self.positions.len() * Position::TEXT_BYTES);
+        let mut text = [0; Position::TEXT_BYTES];
+        for position in &self.positions {
+            positions.extend_from_slice(position.write(&mut text));
+        }
+        self.command.arg(positions);
     }
 
     fn put_layout(&mut self) {

@@ -1,10 +1,11 @@
--- How an event becomes an entry: stands before publish.lua and deliver.lua. Only values travel; the
--- field names live here, and the topic is the stream's own name. An event is `stride` values. In
--- layout `data`: the entry's one value, then the event's id. In layout `fields` and letters:
--- event_id, occurred_at, aggregate_id, payload, then a value for each letter: E event_type,
--- V schema_version, T tenant_id, A aggregate_type, C correlation_id and traceparent. What has no
--- letter all events of the batch share: those four values stand once, in that order, behind the
--- events; without C no event has a trace.
+-- How an event becomes an entry: stands before publish.lua, deliver.lua and replay.lua. Only values
+-- travel; the field names live here, and the topic is the stream's own name. An event is `stride`
+-- values. In layout `data`: the entry's one value, then the event's id. In layout `fields` and
+-- letters: event_id, occurred_at, aggregate_id, payload, then a value for each letter: E
+-- event_type, V schema_version, T tenant_id, A aggregate_type, C correlation_id and traceparent, R
+-- topic. What has no letter all events of the batch share: those of E, V, T and A stand once, in
+-- that order, behind the events; without C no event has a trace. With R the entry says that it is
+-- replayed, and the topic is the one that the event had, whatever stream this is.
 
 -- How many values the events share.
 local function shared_values(layout) return layout == 'data' and 0 or 4 end
@@ -27,6 +28,9 @@ local function adder(stream, argv, layout, shared)
   end
   local type_at, version_at, tenant_at, kind_at = place('E'), place('V'), place('T'), place('A')
   local trace_at = place('C')
+  -- C is two values.
+  if trace_at then places = places + 1 end
+  local topic_at = place('R')
   local event_type, version = argv[shared], argv[shared + 1]
   local tenant, kind = argv[shared + 2], argv[shared + 3]
   local function plain(i)
@@ -37,13 +41,15 @@ local function adder(stream, argv, layout, shared)
       'aggregate_id', argv[i + 2], 'aggregate_type', kind_at and argv[i + kind_at] or kind,
       'payload', argv[i + 3])
   end
-  if not trace_at then return plain end
-  -- Two more values that most events do not have; an empty one is left out.
+  if not trace_at and not topic_at then return plain end
+  -- Values that most events do not have; an empty one is left out.
   return function(i)
-    local correlation_id, traceparent = argv[i + trace_at], argv[i + trace_at + 1]
-    if correlation_id == '' and traceparent == '' then return plain(i) end
+    local correlation_id, traceparent = '', ''
+    if trace_at then correlation_id, traceparent = argv[i + trace_at], argv[i + trace_at + 1] end
+    if not topic_at and correlation_id == '' and traceparent == '' then return plain(i) end
     local entry = {'XADD', stream, '*', 'event_id', argv[i],
-      'event_type', type_at and argv[i + type_at] or event_type, 'topic', stream,
+      'event_type', type_at and argv[i + type_at] or event_type,
+      'topic', topic_at and argv[i + topic_at] or stream,
       'schema_version', version_at and argv[i + version_at] or version,
       'occurred_at', argv[i + 1], 'tenant_id', tenant_at and argv[i + tenant_at] or tenant,
       'aggregate_id', argv[i + 2], 'aggregate_type', kind_at and argv[i + kind_at] or kind,
@@ -56,6 +62,7 @@ local function adder(stream, argv, layout, shared)
     end
     append('correlation_id', correlation_id)
     append('traceparent', traceparent)
+    append('replayed', topic_at and 'true' or '')
     return pcall(unpack(entry))
   end
 end

@@ -14,6 +14,8 @@ pub struct EntryWriter {
     format: EntryFormat,
     /// CloudEvents `source`: a URI reference that names the outbox.
     source: String,
+    /// Whether each entry says that it is replayed.
+    is_replay: bool,
     text: Vec<u8>,
 }
 
@@ -21,7 +23,13 @@ impl EntryWriter {
     /// A writer for `format`; `source` names the outbox in CloudEvents.
     #[must_use]
     pub fn new(format: EntryFormat, source: String) -> Self {
-        Self { format, source, text: Vec::new() }
+        Self { format, source, is_replay: false, text: Vec::new() }
+    }
+
+    /// The same for entries that say they are replayed.
+    #[must_use]
+    pub fn replaying(format: EntryFormat, source: String) -> Self {
+        Self { is_replay: true, ..Self::new(format, source) }
     }
 
     /// The entry's one value; valid until the next call.
@@ -46,6 +54,7 @@ impl EntryWriter {
         self.member(",", "aggregate_type", envelope.aggregate_type);
         self.optional("correlation_id", envelope.correlation_id);
         self.optional("traceparent", envelope.traceparent);
+        self.replayed();
         self.raw("payload", envelope.payload);
     }
 
@@ -67,12 +76,20 @@ impl EntryWriter {
         self.member(",", "aggregatetype", envelope.aggregate_type);
         self.optional("correlationid", envelope.correlation_id);
         self.optional("traceparent", envelope.traceparent);
+        self.replayed();
         self.raw("data", envelope.payload);
     }
 
     fn optional(&mut self, name: &str, value: Option<&[u8]>) {
         if let Some(value) = value {
             self.member(",", name, value);
+        }
+    }
+
+    /// In CloudEvents an extension attribute of type Boolean.
+    fn replayed(&mut self) {
+        if self.is_replay {
+            self.text.extend_from_slice(b",\"replayed\":true");
         }
     }
 

@@ -14,6 +14,9 @@ const LETTERS: [u8; 4] = *b"EVTA";
 const TRACE: u8 = b'C';
 /// Bits of [`Varying`]: one for each that can be shared, and one for both values of the trace.
 const TRACE_BIT: u8 = 1 << LETTERS.len();
+/// The topic, of an entry that says it is replayed: none is shared.
+const REPLAYED: u8 = b'R';
+const REPLAYED_BIT: u8 = TRACE_BIT << 1;
 /// event_id, occurred_at, aggregate_id and payload.
 const OWN_VALUES: usize = 4;
 
@@ -22,6 +25,9 @@ const OWN_VALUES: usize = 4;
 pub struct Varying(u8);
 
 impl Varying {
+    /// What a replayed entry has that others have not: `replayed`, and a topic of its own.
+    pub const REPLAYED: Self = Self(REPLAYED_BIT);
+
     /// These and those.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -57,7 +63,7 @@ impl Layout {
     /// As `entry.lua` reads it, in `room`.
     pub fn name(self, room: &mut [u8; 16]) -> &[u8] {
         let Self::Fields(varying) = self else { return b"data" };
-        let letters = LETTERS.into_iter().chain([TRACE]).enumerate();
+        let letters = LETTERS.into_iter().chain([TRACE, REPLAYED]).enumerate();
         let letters = letters.filter(|(place, _)| varying.has(1 << place));
         let name = b"fields".iter().copied().chain(letters.map(|(_, letter)| letter));
         let mut length = 0;
@@ -106,6 +112,9 @@ impl Layout {
         if varying.has(TRACE_BIT) {
             put(envelope.correlation_id.unwrap_or_default());
             put(envelope.traceparent.unwrap_or_default());
+        }
+        if varying.has(REPLAYED_BIT) {
+            put(envelope.stream);
         }
     }
 }
@@ -194,8 +203,14 @@ mod tests {
             layout.values(&other, |_| values += 1);
             assert_eq!(values, stride);
         }
-        let all = Varying(u8::MAX >> 3);
-        assert_eq!(name(Layout::new(EntryFormat::Fields, &first, all)), "fieldsEVTAC");
+        let all = Varying(u8::MAX >> 2);
+        let layout = Layout::new(EntryFormat::Fields, &first, all);
+        assert_eq!((name(layout).as_str(), layout.stride()), ("fieldsEVTACR", 11));
+        let layout = Layout::new(EntryFormat::Fields, &first, Varying::REPLAYED);
+        assert_eq!((name(layout).as_str(), layout.stride()), ("fieldsR", 5));
+        let mut last = None;
+        layout.values(&first, |value| last = Some(value));
+        assert_eq!(last, Some(first.stream), "the topic that the event had");
         assert_eq!(name(Layout::new(EntryFormat::Json, &first, all)), "data");
     }
 }

@@ -17,6 +17,7 @@ mod layout;
 mod publish;
 mod reader;
 mod recent;
+mod replay;
 
 pub use batch::{Batch, Hint, Sealed};
 pub use checkpoint::{Checkpoint, begun_key, checkpoint_key, delivered_key};
@@ -29,4 +30,5 @@ pub use failure::{Failure, Verdict};
 pub use layout::Varying;
 pub use publish::Written;
 pub use reader::{Entry, EntryId, Reached, Reader};
-pub use recent::{EventIds, uuid, uuid_text};
+pub use recent::{EventIds, compact, uuid, uuid_text};
+pub use replay::{Head, Letter, Replayer};

@@ -12,6 +12,7 @@ mod harness;
 
 mod backlog;
 mod backpressure;
+mod bookmark;
 mod bounds;
 mod cli;
 mod crash;
@@ -35,6 +36,7 @@ mod pages;
 mod parking;
 mod poll;
 mod poll_order;
+mod replay;
 mod retention;
 mod retry;
 mod retry_crash;
