@@ -29,6 +29,7 @@
 //!   published, settled.
 //! - [`housekeeping`]: what is settled and old leaves the outbox, beside all the rest.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
+//! - [`check`]: is everything there that a relay needs? It looks at both servers and changes nothing.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
 //!
@@ -49,6 +50,7 @@
 //!    aborts, because a restart from the slot is safer than a wrong position.
 
 pub mod backoff;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -67,6 +67,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("check", &["lsn", "error", "config", "postgres", "outbox", "sink", "relay", "check"]),
     ("telemetry", &["lsn", "error", "config"]),
 ];
 

@@ -4,7 +4,9 @@
 //! is the business of `config`. A command with options of its own has a file of its own.
 
 mod arguments;
+mod check;
 mod dlq;
 
 pub use arguments::{Arguments, Command, Common};
+pub use check::Check;
 pub use dlq::{Dlq, DlqChoice, DlqFilter};

@@ -1,5 +1,6 @@
 //! One file for each subcommand, and more where it has parts; only `main` looks in here.
 
+pub mod check;
 pub mod config;
 pub mod dlq;
 mod dlq_change;

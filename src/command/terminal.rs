@@ -37,6 +37,12 @@ impl Style {
         Self { is_coloured: stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb }
     }
 
+    /// Without colours, for a test.
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self { is_coloured: false }
+    }
+
     /// The text in a colour, or as it is.
     pub fn paint(self, colour: Colour, text: &str) -> String {
         if !self.is_coloured {

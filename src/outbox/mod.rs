@@ -9,5 +9,5 @@ mod row;
 mod select;
 
 pub use envelope::{Defaults, Envelope, OccurredAt, Unfit};
-pub use row::{Copied, Plan, Row};
+pub use row::{COLUMNS, Copied, Plan, Row};
 pub use select::{FIELDS, Selection};

@@ -50,4 +50,6 @@ mod streams;
 mod tenure;
 mod watch;
 
-pub use mode::run;
+pub use history::{History, Judgement};
+pub use mode::{obstacle, run};
+pub use parker::PARKING_COLUMNS;

@@ -13,6 +13,7 @@ mod durable;
 mod entry;
 mod failure;
 mod layout;
+mod look;
 mod publish;
 mod recent;
 
@@ -24,5 +25,6 @@ pub use durable::{Barrier, Durable, Gate, until_safe};
 pub use entry::EntryWriter;
 pub use failure::{Failure, Verdict};
 pub use layout::Varying;
+pub use look::{Permission, user};
 pub use publish::Written;
 pub use recent::{EventIds, uuid, uuid_text};

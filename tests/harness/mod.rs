@@ -13,6 +13,7 @@
     reason = "shared by several crates, none of which uses all; a failure here is a failed test"
 )]
 
+pub mod checked;
 pub mod consumer;
 pub mod copies;
 pub mod ledger;
