@@ -29,7 +29,7 @@
 //!   published, settled.
 //! - [`housekeeping`]: what is settled and old leaves the outbox, beside all the rest.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
-//! - [`check`]: is everything there that a relay needs? It looks at both servers and changes nothing.
+//! - [`check`]: is everything there that a relay needs? A look at both servers, changing nothing.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
 //!

@@ -1,7 +1,7 @@
 -- Transactions that have been idle for $1 seconds or open for $2, and two-phase ones that have been
 -- prepared for $1, the oldest first: of this database, and of others those that write, for a slot
--- waits for them too. Of sessions of other roles nothing is seen without pg_read_all_stats: `hidden`
--- counts them in every row, and there is always a row. Reads only; no locks.
+-- waits for them too. Of sessions of other roles nothing is seen without pg_read_all_stats:
+-- `hidden` counts them in every row, and there is always a row. Reads only; no locks.
 WITH held AS (
     SELECT
         a.pid,

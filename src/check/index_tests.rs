@@ -56,7 +56,7 @@ fn an_index_on_what_a_mark_changes_is_named_and_replaced_by_what_it_served() {
 fn what_rows_are_found_by_must_have_an_index() {
     let judged = judged(&[], 150_000);
     let fix = &judged[0].advice.as_ref().unwrap().fix;
-    assert_eq!(fix, "CREATE INDEX CONCURRENTLY outbox_id ON identity.outbox (id);");
+    assert!(fix.ends_with(" INDEX CONCURRENTLY outbox_id ON identity.outbox (id);"), "{fix}");
 }
 
 #[test]

@@ -134,9 +134,9 @@ fn judge(key: &str, checkpoint: &Checkpoint, history: &History) -> Finding {
         }
         Judgement::Lower { to, why } => subject.warning(
             format!("at {at}, of another history: {why}"),
-            "PostgreSQL went back in time and uses positions again. The relay notices at its start, \
-             lowers the checkpoint as below and publishes what the slot sends: some events may come \
-             twice",
+            "PostgreSQL went back in time and uses positions again. The relay notices at its \
+             start, lowers the checkpoint as below and publishes what the slot sends: some events \
+             may come twice",
             format!("HSET {key} position {to} event_id \"\""),
         ),
     }

@@ -33,12 +33,12 @@ impl Redis {
         }
         let fix = self.set("maxmemory-policy", "noeviction");
         if limit > 0.0 {
-            let why = "when memory is full whole streams are thrown away, with what no consumer has \
-                       read; with noeviction the relay waits instead, and nothing is lost";
+            let why = "when memory is full whole streams are thrown away, with what nobody has \
+                       read; with noeviction the relay waits, and nothing is lost";
             return subject.failure(format!("{policy}, maxmemory {}", bytes_text(limit)), why, fix);
         }
-        let why = "without maxmemory it does nothing; the day that is set, whole streams are thrown \
-                   away";
+        let why = "without maxmemory it does nothing; the day that is set, whole streams are \
+                   thrown away";
         subject.warning(format!("{policy}, no maxmemory"), why, fix)
     }
 

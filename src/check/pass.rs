@@ -72,11 +72,13 @@ async fn reach(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Sink>
         if let Some(seconds) = seconds {
             findings.push(clock::judge(on_redis("clock"), seconds, before, clock::now()));
         }
-        findings.extend(redis::ask(&sink).await?.judge(settings));
-        Ok::<_, Failure>(sink)
+        let server = redis::ask(&sink).await?;
+        findings.extend(server.judge(settings));
+        // A cluster is refused: of its keys nothing is asked.
+        Ok::<_, Failure>((!server.is_cluster()).then_some(sink))
     };
     match examined.await {
-        Ok(sink) => Some(sink),
+        Ok(sink) => sink,
         Err(failure) => {
             findings.push(unreachable(settings, &failure));
             None

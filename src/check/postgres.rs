@@ -74,7 +74,11 @@ pub(super) async fn examine(settings: &Settings, findings: &mut Vec<Finding>) ->
     let session = match Session::open(&target, settings.connect_timeout).await {
         Ok(session) => session,
         Err(error) => {
-            let try_it = format!("psql 'postgresql://{user}@{}'", target.label());
+            let label = target.label();
+            let try_it = match label.split_once("/.s.PGSQL.") {
+                Some((directory, _)) => format!("psql -U {user} -h {directory}"),
+                None => format!("psql 'postgresql://{user}@{label}'"),
+            };
             let fix = error.next_step().map_or(try_it, str::to_owned);
             let why = "without PostgreSQL nothing is relayed, and nothing of it can be checked";
             findings.push(server.failure(error.to_string(), why, fix));

@@ -81,7 +81,7 @@ impl Expected<'_> {
         if !missing.is_empty() {
             return subject.failure(
                 format!("its column list leaves out {}", missing.join(", ")),
-                "the relay reads these of every event, and would publish without them or not at all",
+                "the relay reads these of every event: it would publish without, or not at all",
                 self.republish(),
             );
         }

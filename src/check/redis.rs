@@ -89,9 +89,14 @@ impl Redis {
         ))
     }
 
+    pub fn is_cluster(&self) -> bool {
+        self.text("redis_mode") == Some("cluster")
+    }
+
     fn mode(&self) -> Option<Finding> {
         let subject = on_redis("cluster mode");
-        if self.text("redis_mode")? != "cluster" {
+        self.text("redis_mode")?;
+        if !self.is_cluster() {
             return Some(subject.ok("off"));
         }
         Some(subject.failure(

@@ -1,5 +1,5 @@
-//! What PostgreSQL is and how it is set: version, role, WAL, room for slots and walsenders, and what
-//! becomes of slots in a failover.
+//! What PostgreSQL is and how it is set: version, role, WAL, room for slots and walsenders, and
+//! what becomes of slots in a failover.
 //!
 //! In: one row of facts. Out: findings. Pure, but for the asking.
 

@@ -1,8 +1,8 @@
 //! Transactions that somebody forgot: what they hold back.
 //!
 //! In: open transactions and prepared ones. Out: findings. A slot is made only once they are over,
-//! its restart_lsn stays before the oldest, VACUUM leaves what they may see (every mark makes a dead
-//! version), and pollers wait for those that write.
+//! its restart_lsn stays before the oldest, VACUUM leaves what they may see (every mark makes a
+//! dead version), and pollers wait for those that write.
 
 use super::finding::{Finding, on_postgres, seconds_text};
 use super::fix;

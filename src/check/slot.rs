@@ -148,8 +148,8 @@ impl Expected<'_> {
                        unpublished: events whose rows are gone by now are lost";
             return subject.warning(found, why, fix::drop_slot(self.name));
         }
-        let why = "nothing can be read from it any more, and with backlog = ignore or auto_create = \
-                   false nobody publishes what it had not sent";
+        let why = "nothing can be read from it any more, and with backlog = ignore or auto_create \
+                   = false nobody publishes what it had not sent";
         let fix = format!(
             "{}\nwalrelay run --set auto_create=true --set backlog=publish",
             fix::drop_slot(self.name)

@@ -40,12 +40,12 @@ fn a_slot_that_the_relay_makes_or_mends_is_no_failure() {
     let lost = Slot { wal_status: Some("lost".into()), ..slot() };
     let (level, found, fix) = one(&usual, Some(&lost));
     assert_eq!((level, found.as_str()), (Level::Warning, "lost: its WAL is gone"));
-    assert_eq!(fix, "SELECT pg_drop_replication_slot('walrelay');");
+    assert_eq!(fix, fix::drop_slot("walrelay"));
     assert_eq!(one(&settings(&[("RELAY_BACKLOG", "ignore")]), Some(&lost)).0, Level::Failure);
     let by_hand = settings(&[("RELAY_AUTO_CREATE", "false")]);
     let (level, _, fix) = one(&by_hand, None);
     assert_eq!(level, Level::Failure);
-    assert!(fix.starts_with("SELECT pg_create_logical_replication_slot('walrelay', 'pgoutput', "));
+    assert!(fix.contains("slot('walrelay', 'pgoutput', false, false, true);"));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_slot_of_others_is_refused() {
     }
     let taken = Slot { active_pid: Some(7), application: Some("psql".into()), ..slot() };
     let (level, _, fix) = one(&settings(&[]), Some(&taken));
-    assert_eq!((level, fix.as_str()), (Level::Warning, "SELECT pg_terminate_backend(7);"));
+    assert_eq!((level, fix.as_str()), (Level::Warning, fix::terminate(7).as_str()));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! How fast the WAL grows, and for how long a slot may keep it.
 //!
 //! In: two looks at its end, and PostgreSQL's own average. Out: [`Rate`], and what the bound on a
-//! slot's WAL means in hours. Two measures, because neither tells all: a moment misses what comes at
-//! night, an average what has just begun; the faster one counts.
+//! slot's WAL means in hours. Two measures, because neither tells all: a moment misses what comes
+//! at night, an average what has just begun; the faster one counts.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! `walrelay check` on publication and slot: each condition is made, seen, mended by the printed
 //! fix, and gone.
 
+use std::process::Stdio;
+
 use crate::harness::checked::{Checked, paste_setting};
 use crate::harness::postgres::Stop;
 use crate::harness::wait::{self, PATIENCE};
@@ -80,7 +82,7 @@ async fn a_slot_in_trouble_is_told_with_what_ends_it() {
     let from = world.postgres.socket_url();
     reader.args(["--start", "--no-loop", "--slot", "walrelay", "--file", "-", "--dbname", &from]);
     reader.args(["--option", "proto_version=1", "--option", "publication_names=walrelay"]);
-    let mut reader = reader.spawn().unwrap();
+    let mut reader = reader.stdout(Stdio::null()).spawn().unwrap();
     wait::until("somebody else has the slot", PATIENCE, async || {
         (world.check().await.found(slot).0 == "WARNING").then_some(())
     })
@@ -99,19 +101,30 @@ async fn a_slot_in_trouble_is_told_with_what_ends_it() {
     world.postgres.psql(keep);
     let grow = "CREATE TABLE IF NOT EXISTS filler (n int); INSERT INTO filler VALUES (1);
                 SELECT pg_switch_wal();";
-    world.postgres.psql(&grow.repeat(3));
-    let checked = world.check().await;
-    checked.assert("WAL of slot walrelay", "FAILURE");
-    world.paste_sql(&checked.fix("WAL of slot walrelay"));
-    let mended = world.check().await;
-    assert_ne!(mended.found("WAL of slot walrelay").0, "FAILURE");
-    assert!(mended.found("WAL of slot walrelay").1.contains("GiB to go"));
+    let wal = "WAL of slot walrelay";
+    let checked = wait::until("the slot is past its bound", PATIENCE, async || {
+        world.postgres.psql(grow);
+        let checked = world.check().await;
+        (checked.has(wal) && checked.found(wal).0 == "FAILURE").then_some(checked)
+    })
+    .await;
+    assert!(checked.found(wal).1.starts_with("unreserved"), "{}", checked.found(wal).1);
+    world.paste_sql(&checked.fix(wal));
+    let mended = wait::until("the slot has room", PATIENCE, async || {
+        let checked = world.check().await;
+        (checked.found(wal).0 != "FAILURE").then_some(checked)
+    })
+    .await;
+    assert!(mended.found(wal).1.contains("GiB to go"), "{}", mended.found(wal).1);
     assert!(mended.found("setting max_slot_wal_keep_size").1.contains("WAL grows by "));
     world.postgres.psql(keep);
-    world.postgres.psql(&format!("{grow} CHECKPOINT; {grow} CHECKPOINT;"));
-    let checked = world.check().await;
+    let checked = wait::until("the slot is lost", PATIENCE, async || {
+        world.postgres.psql(&format!("{grow} CHECKPOINT;"));
+        let checked = world.check().await;
+        checked.found(slot).1.starts_with("lost: ").then_some(checked)
+    })
+    .await;
     checked.assert(slot, "WARNING");
-    assert!(checked.found(slot).1.starts_with("lost: "), "{}", checked.found(slot).1);
     assert_eq!(checked.fix(slot), DROP_SLOT);
     world.paste_sql(&checked.fix(slot));
     world.check().await.assert(slot, "OK");
