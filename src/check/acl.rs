@@ -66,7 +66,7 @@ fn joined(items: impl Iterator<Item = String>) -> String {
             seen.push(item);
         }
     }
-    seen.iter().map(|item| format!(" {item}")).collect()
+    seen.iter().flat_map(|item| [" ", item.as_str()]).collect()
 }
 
 /// What a user may be asked about.

@@ -70,14 +70,14 @@ pub(super) struct Indexes<'a> {
     pub settings: &'a Settings,
     pub table: &'a Table,
     pub version_num: i32,
-    pub indexes: &'a [Index],
+    pub all: &'a [Index],
 }
 
 impl Indexes<'_> {
     pub fn judge(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.settings.after_publish == AfterPublish::Mark {
-            let costly = self.indexes.iter().filter(|index| self.is_costly(index));
+            let costly = self.all.iter().filter(|index| self.is_costly(index));
             findings.extend(costly.map(|index| self.costly(index)));
         }
         if findings.is_empty() {
@@ -125,18 +125,15 @@ impl Indexes<'_> {
         let table = &self.settings.outbox_table;
         let rest: Vec<&str> =
             index.keys.iter().map(String::as_str).filter(|name| !MARKED.contains(name)).collect();
-        let drop = match &index.constraint {
-            Some(name) => {
-                format!("ALTER TABLE {} DROP CONSTRAINT {};", table_text(table), name_text(name))
-            }
-            None => {
-                let concurrently = if self.table.is_partitioned { "" } else { "CONCURRENTLY " };
-                let (schema, name) = (name_text(&index.schema), name_text(&index.name));
-                format!("DROP INDEX {concurrently}{schema}.{name};")
-            }
+        let drop = if let Some(name) = &index.constraint {
+            format!("ALTER TABLE {} DROP CONSTRAINT {};", table_text(table), name_text(name))
+        } else {
+            let concurrently = if self.table.is_partitioned { "" } else { "CONCURRENTLY " };
+            let (schema, name) = (name_text(&index.schema), name_text(&index.name));
+            format!("DROP INDEX {concurrently}{schema}.{name};")
         };
         // One that the table has anyway need not be made again.
-        let is_there = self.indexes.iter().any(|other| {
+        let is_there = self.all.iter().any(|other| {
             !self.is_costly(other)
                 && other.keys.first().map(String::as_str) == rest.first().copied()
         });
@@ -157,7 +154,7 @@ impl Indexes<'_> {
         let table = &self.settings.outbox_table;
         let subject = on_postgres(format!("index on {column} of {table}"));
         let is_it = |index: &&Index| index.keys.first().is_some_and(|key| key == column);
-        match self.indexes.iter().filter(is_it).max_by_key(|index| index.is_valid) {
+        match self.all.iter().filter(is_it).max_by_key(|index| index.is_valid) {
             Some(index) if index.is_valid => return subject.ok(index.name.clone()),
             Some(index) => {
                 let name = format!("{}.{}", name_text(&index.schema), name_text(&index.name));

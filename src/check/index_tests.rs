@@ -27,7 +27,7 @@ fn index(name: &str, keys: &[&str], columns: &[&str]) -> Index {
 
 fn judged(indexes: &[Index], version_num: i32) -> Vec<Finding> {
     let (settings, table) = (settings(), Table::default());
-    let all = Indexes { settings: &settings, table: &table, version_num, indexes };
+    let all = Indexes { settings: &settings, table: &table, version_num, all: indexes };
     all.judge().into_iter().filter(|finding| finding.level != Level::Ok).collect()
 }
 

@@ -26,9 +26,10 @@ impl Redis {
     fn eviction(&self, policy: &str, limit: f64) -> Finding {
         let subject = on_redis("setting maxmemory-policy");
         if !policy.starts_with("allkeys-") {
-            return subject.ok(match policy.starts_with("volatile-") {
-                true => format!("{policy}: only keys that expire are evicted; streams do not"),
-                false => policy.to_owned(),
+            return subject.ok(if policy.starts_with("volatile-") {
+                format!("{policy}: only keys that expire are evicted; streams do not")
+            } else {
+                policy.to_owned()
             });
         }
         let fix = self.set("maxmemory-policy", "noeviction");

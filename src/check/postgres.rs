@@ -155,7 +155,7 @@ impl Look<'_> {
         if let Some((indexes, leaves)) = self.keep(&format!("indexes of {name}"), answer)? {
             let settings = self.settings;
             let version_num = server.version_num;
-            let judged = index::Indexes { settings, table: &table, version_num, indexes: &indexes };
+            let judged = index::Indexes { settings, table: &table, version_num, all: &indexes };
             self.findings.extend(judged.judge());
             self.findings.extend(index::judge_room(settings, &leaves));
         }

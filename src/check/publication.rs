@@ -17,6 +17,7 @@ const PUBLICATION: &str = include_str!("../../sql/queries/check_publication.sql"
 
 /// A publication and the outbox in it.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each by itself, not a state")]
 pub(super) struct Publication {
     pub publishes_insert: bool,
     pub via_root: bool,
@@ -125,10 +126,12 @@ impl Expected<'_> {
         let alter = format!("ALTER PUBLICATION {}", name_text(&name));
         let why = "no event is in what the slot sends; the relay refuses to start";
         if self.table.is_partitioned && !publication.via_root {
-            let mut fix = format!("{alter} SET (publish_via_partition_root = true);");
-            if !publication.is_listed {
-                fix += &format!("\n{alter} ADD TABLE {};", table_text(table));
-            }
+            let add = if publication.is_listed {
+                String::new()
+            } else {
+                format!("\n{alter} ADD TABLE {};", table_text(table))
+            };
+            let fix = format!("{alter} SET (publish_via_partition_root = true);{add}");
             let found = "publishes the partitions by their own names, not by the table's";
             return subject.failure(found, why, fix);
         }

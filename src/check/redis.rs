@@ -76,7 +76,7 @@ impl Redis {
     }
 
     fn role(&self) -> Option<Finding> {
-        let subject = on_redis("server role");
+        let subject = on_redis("replication role");
         if self.text("role")? == "master" {
             return Some(subject.ok("primary"));
         }

@@ -295,8 +295,8 @@ mod tests {
         assert!(all[1].2.starts_with("ALTER SYSTEM SET sync_replication_slots = on;"), "{all:?}");
         let before = Server { version_num: 160_000, ..old.clone() };
         assert_eq!(worst(&before.judge_wal(0, 0)), Level::Ok);
-        let (standby_slots, sync_slots) = (Some("one, two".into()), Some("on".into()));
-        let done = Server { standby_slots, sync_slots, ..old };
+        let (sync_slots, standby_slots) = (Some("on".into()), Some("one, two".into()));
+        let done = Server { sync_slots, standby_slots, ..old };
         assert_eq!(worst(&done.judge_wal(0, 0)), Level::Ok);
     }
 

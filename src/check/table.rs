@@ -59,6 +59,7 @@ pub(super) struct Column {
 
 /// The outbox.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each by itself, not a state")]
 pub(super) struct Table {
     pub columns: Vec<Column>,
     pub may_insert: bool,

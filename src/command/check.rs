@@ -54,7 +54,8 @@ fn text(findings: &[Finding], style: Style) -> String {
     let wide = findings.iter().map(|finding| finding.object.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for area in [Area::Postgres, Area::Redis] {
-        text += &format!("{}\n", area.name());
+        text += area.name();
+        text.push('\n');
         for finding in findings.iter().filter(|finding| finding.area == area) {
             text += &lines(finding, wide, style);
         }
@@ -85,15 +86,16 @@ fn colour(level: Level) -> Colour {
 fn lines(finding: &Finding, wide: usize, style: Style) -> String {
     let level = style.paint(colour(finding.level), &format!("{:<7}", finding.level.name()));
     let (object, found) = (printable(&finding.object), printable(&finding.found));
-    let mut text = format!("  {level}  {object:<wide$}  {found}").trim_end().to_owned() + "\n";
+    let mut text = vec![format!("  {level}  {object:<wide$}  {found}").trim_end().to_owned()];
     if let Some(advice) = &finding.advice {
-        text += &format!("           why  {}\n", style.paint(Colour::Dim, &printable(&advice.why)));
+        let why = style.paint(Colour::Dim, &printable(&advice.why));
+        text.push(format!("           why  {why}"));
         for (at, line) in advice.fix.lines().enumerate() {
             let word = if at == 0 { "fix" } else { "   " };
-            text += &format!("           {word}  {}\n", printable(line));
+            text.push(format!("           {word}  {}", printable(line)));
         }
     }
-    text
+    text.join("\n") + "\n"
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ async fn looking_changes_nothing_and_a_black_hole_hides_nothing_of_the_other_ser
     let (postgres, redis) = (Proxy::start(world.postgres.port()), Proxy::start(world.redis.port()));
     postgres.stall();
     redis.stall();
-    let short = world.settings.clone().with("connect_timeout", "500ms");
+    let short = world.settings.clone().with("connect_timeout", "3s");
     let no_postgres = short.clone().with("database_url", &world.postgres.url_at(postgres.port()));
     let no_redis = short.clone().with("redis_url", &world.redis.url_at(redis.port()));
     let neither = no_postgres.clone().with("redis_url", &world.redis.url_at(redis.port()));

@@ -79,11 +79,11 @@ async fn replicas_that_durability_asks_for_and_a_replica_in_the_primarys_place()
     .await;
     let settings = world.settings.clone().with("redis_url", &second.url());
     let checked = Checked::of(&settings).await;
-    checked.assert("server role", "FAILURE");
+    checked.assert("replication role", "FAILURE");
     let primary =
         format!("RELAY_REDIS_URL=redis://USER:PASSWORD@127.0.0.1:{}/0", world.redis.port());
-    assert_eq!(checked.fix("server role"), primary);
-    world.check().await.assert("server role", "OK");
+    assert_eq!(checked.fix("replication role"), primary);
+    world.check().await.assert("replication role", "OK");
 
     second.stop().await;
     let cluster = Redis::start_with(&[("cluster-enabled", "yes")]).await;
