@@ -32,6 +32,7 @@
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
 //! - [`replay`]: beside the line: events once more, from a slot's position, the table or the dead
 //!   letters.
+//! - [`check`]: is everything there that a relay needs? A look at both servers, changing nothing.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
 //!
@@ -52,6 +53,7 @@
 //!    aborts, because a restart from the slot is safer than a wrong position.
 
 pub mod backoff;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;

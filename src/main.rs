@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use walrelay::cli::{Arguments, Command};
-use walrelay::command::{bookmark, config, dlq, health, papers, replay, run, setup, status};
+use walrelay::command::{bookmark, check, config, dlq, health, papers, replay, run, setup, status};
 use walrelay::command::{tail, teardown};
 use walrelay::config::{Inputs, load};
 use walrelay::error::{EXIT_OK, Error, Result};
@@ -38,6 +38,10 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
     let mut out = stdout().lock();
     let performed = match command {
         Command::Config { json } => config::run(&loaded, json, &mut out),
+        Command::Check(asked) => {
+            let settings = loaded.settings()?;
+            return block_on(check::run(&settings, asked, &mut out)).map(ExitCode::from);
+        }
         Command::Health => {
             let (address, port) = loaded.http()?;
             block_on(health::run(address, port, &mut out))

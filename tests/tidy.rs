@@ -69,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("replay", &["lsn", "error", "shutdown", "config", "postgres", "pgoutput", "outbox", "sink"]),
+    ("check", &["lsn", "error", "config", "postgres", "outbox", "sink", "relay", "check"]),
     ("telemetry", &["lsn", "error", "config"]),
 ];
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::bookmark::{self, Bookmark};
+use super::check::{self, Check};
 use super::dlq::{self, Dlq};
 use super::papers::{self, CompletionsOptions, ManOptions};
 use super::status::{self, StatusOptions};
@@ -24,6 +25,7 @@ Exit codes:
   0    done; for `run`: drained after SIGTERM or SIGINT
   1    something outside must be changed first: the message says what
   2    the command line or a setting is wrong
+  `check` answers as monitoring plugins do: 0 OK, 1 a warning, 2 a failure
   130  a second signal ended `run` at once
 
 Examples:
@@ -116,6 +118,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at both servers: is everything there, and what will hurt one day? Changes nothing
+    #[command(after_help = check::HELP)]
+    Check(Check),
     /// List, show, retry or discard the events that could not be delivered
     #[command(after_help = dlq::HELP)]
     Dlq {

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bookmark;
+mod check;
 mod dlq;
 mod papers;
 mod status;
@@ -14,6 +15,7 @@ mod replay;
 
 pub use arguments::{Arguments, Command, Common};
 pub use bookmark::Bookmark;
+pub use check::Check;
 pub use dlq::{Dlq, DlqChoice, DlqFilter};
 pub use papers::{CompletionsOptions, ManOptions};
 pub use status::StatusOptions;

@@ -1,6 +1,7 @@
 //! One file for each subcommand, and more where it has parts; only `main` looks in here.
 
 pub mod bookmark;
+pub mod check;
 pub mod config;
 pub mod dlq;
 mod dlq_change;
@@ -22,5 +23,4 @@ pub mod tail;
 mod tail_view;
 pub mod teardown;
 mod teardown_plan;
-#[allow(dead_code, reason = "progress that is counted is for other commands")]
 mod terminal;

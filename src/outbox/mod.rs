@@ -11,5 +11,5 @@ mod select;
 
 pub use envelope::{Defaults, Envelope, OccurredAt, Unfit};
 pub use obituary::Obituary;
-pub use row::{Copied, Plan, Row};
+pub use row::{COLUMNS, Copied, Plan, Row};
 pub use select::{FIELDS, Selection};

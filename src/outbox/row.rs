@@ -13,7 +13,7 @@ use crate::outbox::envelope::Unfit;
 use crate::pgoutput::{Column, Relation, Tuple};
 
 /// The columns that mean something to us, by name; the constants below are places in this list.
-pub(super) const COLUMNS: [&str; 15] = [
+pub const COLUMNS: [&str; 15] = [
     "id",
     "event_id",
     "event_type",

@@ -43,7 +43,7 @@ pub use publication::{
 pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, facts_without_wal, missing_replication_right};
 pub use session::{SESSION, set_up as set_up_session};
-pub use shard::condition as shard_condition;
+pub use shard::{condition as shard_condition, is_filter as is_shard_filter};
 pub use slot::{
     Slot, copy as copy_slot, create as create_slot, create_sql as create_slot_sql,
     drop_idle as drop_slot, find as find_slot, free as free_slots, siblings as sibling_slots,

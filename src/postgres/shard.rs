@@ -24,7 +24,8 @@ pub fn condition(shard: Shard) -> String {
 
 /// Whether a publication's row filter, as the server prints it, is the shard's condition. The
 /// server adds parentheses and leaves out what it need not say.
-pub(super) fn is_filter(shard: Shard, printed: &str) -> bool {
+#[must_use]
+pub fn is_filter(shard: Shard, printed: &str) -> bool {
     bare(printed) == bare(&condition(shard))
 }
 

@@ -54,4 +54,6 @@ mod takeover;
 mod tenure;
 mod watch;
 
-pub use mode::run;
+pub use history::{History, Judgement};
+pub use mode::{obstacle, run};
+pub use parker::PARKING_COLUMNS;

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::Client;
+
 use super::alone::Alone;
 use super::start::Context;
 use super::{poll, restart, shards};
@@ -53,7 +55,7 @@ async fn choose(context: &Context) -> Result<(Mode, Option<String>)> {
     let mut backoff = Backoff::new(context.settings.reconnect_delay_max);
     let mut said = String::new();
     loop {
-        let error = match context.in_time(obstacle(context)).await {
+        let error = match context.in_time(ask(context)).await {
             Ok(Some(obstacle)) => return Ok((Mode::Poll, Some(obstacle))),
             Ok(None) => {
                 let reason = "the server and the role allow logical replication";
@@ -74,13 +76,17 @@ async fn choose(context: &Context) -> Result<(Mode, Option<String>)> {
     }
 }
 
-/// What stands against logical replication for good.
-async fn obstacle(context: &Context) -> Result<Option<String>> {
+async fn ask(context: &Context) -> Result<Option<String>> {
     let client = context.target.sql().await?;
     // A standby, or a server that is too old for either mode.
     postgres::facts_without_wal(&client).await?;
+    obstacle(&client, &context.settings).await
+}
+
+/// What stands against logical replication for good.
+pub async fn obstacle(client: &Client, settings: &Settings) -> Result<Option<String>> {
     let doing = "cannot ask whether the server allows logical replication";
-    let Settings { shards, slot_base, .. } = &*context.settings;
+    let Settings { shards, slot_base, .. } = settings;
     let slots: Vec<String> = shards.here().map(|shard| shard.name(slot_base)).collect();
     let row =
         client.query_one(MODE_FACTS, &[&slots]).await.map_err(|error| from_sql(doing, error))?;

@@ -33,7 +33,7 @@ const SLOT_RESTART: &str = include_str!("../../sql/queries/slot_restart.sql");
 const HAS_PARKED: &str = include_str!("../../sql/queries/has_parked.sql");
 
 /// What parking takes, besides `published`.
-pub(super) const PARKING_COLUMNS: [&str; 6] = [
+pub const PARKING_COLUMNS: [&str; 6] = [
     "attempts",
     "started_attempts",
     "next_attempt_at",

@@ -69,6 +69,12 @@ impl Sink {
         Ok(Self { connection, publish_sha })
     }
 
+    /// Connects and logs in, and leaves nothing behind: not even a script. It cannot publish.
+    pub async fn connect_to_look(url: &SecretString, timeouts: Timeouts) -> Result<Self, Failure> {
+        let connection = connect(url, timeouts).await?;
+        Ok(Self { connection, publish_sha: "".into() })
+    }
+
     pub(super) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
     }
@@ -198,7 +204,7 @@ fn client(url: &SecretString) -> redis::RedisResult<Client> {
     Client::open(info.set_tcp_settings(tcp))
 }
 
-fn connection_info(url: &SecretString) -> redis::RedisResult<ConnectionInfo> {
+pub(super) fn connection_info(url: &SecretString) -> redis::RedisResult<ConnectionInfo> {
     url.expose_secret().into_connection_info()
 }
 

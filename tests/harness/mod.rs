@@ -14,6 +14,7 @@
 )]
 
 pub mod browser;
+pub mod checked;
 pub mod consumer;
 pub mod copies;
 pub mod ledger;

@@ -205,13 +205,18 @@ impl Postgres {
     pub fn psql(&self, script: &str) {
         let file = self.home.path().join("script.sql");
         std::fs::write(&file, script).expect("a file for the script");
-        let beside = Some(self.programs.join("psql")).filter(|file| file.is_file());
-        let psql = beside.or_else(|| wait::in_path("psql")).expect("no psql found");
-        let mut command = Command::new(psql);
+        let mut command = self.program("psql");
         command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"]).arg(file);
         let done = command.args(["--dbname", &self.socket_url()]).output().expect("psql");
         let errors = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "psql fails: {errors}\n{script}");
+    }
+
+    /// A program of PostgreSQL's, without arguments.
+    pub fn program(&self, name: &str) -> Command {
+        let beside = Some(self.programs.join(name)).filter(|file| file.is_file());
+        let file = beside.or_else(|| wait::in_path(name));
+        Command::new(file.unwrap_or_else(|| panic!("no {name} found")))
     }
 
     /// What the server logged so far.
