@@ -28,6 +28,7 @@
 //! - [`poller`]: what the line cannot deliver, and tables without a slot: rows are claimed by SQL,
 //!   published, settled.
 //! - [`housekeeping`]: what is settled and old leaves the outbox, beside all the rest.
+//! - [`verify`]: whether the streams hold what the outbox says; beside everything, read only.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
 //! - [`telemetry`]: what an operator sees: log, pages, numbers.
 //! - [`command`]: one subcommand, one file.
@@ -63,3 +64,4 @@ pub mod relay;
 pub mod shutdown;
 pub mod sink;
 pub mod telemetry;
+pub mod verify;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use walrelay::cli::{Arguments, Command};
-use walrelay::command::{config, dlq, health, run, setup};
+use walrelay::command::{config, dlq, health, run, setup, verify};
 use walrelay::config::{Inputs, load};
 use walrelay::error::{EXIT_OK, Error, Result};
 use walrelay::telemetry;
@@ -62,6 +62,10 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
                 let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
                 block_on(setup::run(&url, timeout, &plan, &mut out))
             }
+        }
+        Command::Verify(asked) => {
+            let settings = loaded.settings()?;
+            block_on(verify::run(&settings, &asked, &mut out))
         }
         Command::Run => {
             drop(out);

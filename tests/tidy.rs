@@ -68,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &["lsn", "error", "config"]),
+    ("verify", &["error", "config", "postgres", "outbox", "sink"]),
 ];
 
 fn root() -> PathBuf {

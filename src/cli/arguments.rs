@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::dlq::{self, Dlq};
+use super::verify::{self, Verify};
 
 const EXIT_CODES: &str = "\
 Settings come from defaults, a TOML file (--config), the environment (RELAY_<NAME>, or
@@ -84,6 +85,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Dlq,
     },
+    /// Prove that the streams hold what the outbox says, on a live system; repair what is missing
+    #[command(after_help = verify::HELP)]
+    Verify(Verify),
     /// Ask the running relay on this machine whether it is ready, for container health checks
     Health,
 }

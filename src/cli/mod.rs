@@ -5,6 +5,8 @@
 
 mod arguments;
 mod dlq;
+mod verify;
 
 pub use arguments::{Arguments, Command, Common};
 pub use dlq::{Dlq, DlqChoice, DlqFilter};
+pub use verify::{Verify, VerifyRepair};

@@ -11,3 +11,5 @@ pub mod setup;
 mod table;
 #[allow(dead_code, reason = "for the commands that are being built")]
 mod terminal;
+pub mod verify;
+mod verify_report;

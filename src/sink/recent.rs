@@ -56,8 +56,9 @@ impl EventIds {
     }
 }
 
-/// A UUID is itself; anything else is hashed.
-fn compact(id: &[u8]) -> u128 {
+/// An id as a number: a UUID is itself, anything else is hashed.
+#[must_use]
+pub fn compact(id: &[u8]) -> u128 {
     uuid(id).unwrap_or_else(|| {
         let half = |salt: u8| {
             let mut hasher = DefaultHasher::new();

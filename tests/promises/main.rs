@@ -43,3 +43,4 @@ mod shards;
 mod shards_change;
 mod shutdown;
 mod slot;
+mod verify;
