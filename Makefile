@@ -1,7 +1,7 @@
 # Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone
 # explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos bench bench-growth micro check fuzz
+.PHONY: help setup build demo test chaos million bench bench-growth micro check fuzz
 SHELL := /bin/bash
 CARGO ?= cargo
 SECONDS_OF_FUZZ ?= 60
@@ -30,6 +30,9 @@ test: setup ## Every test, on real servers of its own
 chaos: setup ## Kill, freeze and cut everything at random, then judge (MINUTES=10, SEED=…)
 	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) CHAOS_SET="$(SET)" \
 		$(CARGO) test --locked --test chaos -- --nocapture
+
+million: setup ## `walrelay verify` over 1,000,000 events under live traffic: nothing found, and its memory
+	$(CARGO) test --locked --test promises -- --ignored --nocapture a_million_events
 
 bench: ## Throughput, latency, footprint, each beside its target (ROUNDS=5, ROWS=…, ONLY=…)
 	@.ci/install-servers --bench

@@ -29,6 +29,7 @@
 //!   published, settled.
 //! - [`housekeeping`]: what is settled and old leaves the outbox, beside all the rest.
 //! - [`deadletters`]: what a person does about what was given up, by command or by page.
+//! - [`verify`]: whether the streams hold what the outbox says; beside everything, read only.
 //! - [`relay`]: the line. It joins the rooms above, moves the positions, marks rows, starts again.
 //! - [`replay`]: beside the line: events once more, from a slot's position, the table or the dead
 //!   letters.
@@ -70,3 +71,4 @@ pub mod replay;
 pub mod shutdown;
 pub mod sink;
 pub mod telemetry;
+pub mod verify;

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use walrelay::cli::{Arguments, Command};
 use walrelay::command::{bookmark, check, config, dlq, health, papers, replay, run, setup, status};
-use walrelay::command::{tail, teardown};
+use walrelay::command::{tail, teardown, verify};
 use walrelay::config::{Inputs, load};
 use walrelay::error::{EXIT_OK, Error, Result};
 use walrelay::telemetry;
@@ -93,6 +93,10 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Completions(asked) => papers::completions(asked, &mut out),
         Command::Man(asked) => papers::man(&asked, &mut out),
+        Command::Verify(asked) => {
+            let settings = loaded.settings()?;
+            block_on(verify::run(&settings, &asked, &mut out))
+        }
         Command::Run => {
             drop(out);
             let ended = loaded.settings().and_then(|settings| block_on(run::run(settings)));

@@ -71,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("replay", &["lsn", "error", "shutdown", "config", "postgres", "pgoutput", "outbox", "sink"]),
     ("check", &["lsn", "error", "config", "postgres", "outbox", "sink", "relay", "check"]),
     ("telemetry", &["lsn", "error", "config"]),
+    ("verify", &["error", "config", "postgres", "outbox", "sink"]),
 ];
 
 fn root() -> PathBuf {

@@ -15,6 +15,7 @@ use super::status::{self, StatusOptions};
 use super::tail::{self, TailOptions};
 use super::teardown::{self, TeardownOptions};
 use super::replay::{self, Replay};
+use super::verify::{self, Verify};
 
 const EXIT_CODES: &str = "\
 Settings come from defaults, a TOML file (--config), the environment (RELAY_<NAME>, or
@@ -142,6 +143,9 @@ pub enum Command {
         #[command(flatten)]
         replay: Box<Replay>,
     },
+    /// Prove that the streams hold what the outbox says, on a live system; repair what is missing
+    #[command(after_help = verify::HELP)]
+    Verify(Verify),
     /// Ask the running relay on this machine whether it is ready, for container health checks
     #[command(after_help = HEALTH_HELP)]
     Health,

@@ -12,6 +12,7 @@ mod status;
 mod tail;
 mod teardown;
 mod replay;
+mod verify;
 
 pub use arguments::{Arguments, Command, Common};
 pub use bookmark::Bookmark;
@@ -22,3 +23,4 @@ pub use status::StatusOptions;
 pub use tail::TailOptions;
 pub use teardown::TeardownOptions;
 pub use replay::Replay;
+pub use verify::{Verify, VerifyRepair};

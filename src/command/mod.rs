@@ -24,3 +24,5 @@ mod tail_view;
 pub mod teardown;
 mod teardown_plan;
 mod terminal;
+pub mod verify;
+mod verify_report;

@@ -1,9 +1,9 @@
 //! Room 4, delivery: everything that knows Redis, and of the rest only the envelope.
 //!
 //! In: envelopes with their positions. Out: entries in their streams, each once. It must stay true
-//! that entries and checkpoint change in one atomic step (`publish.lua`), that only `layout.rs`
-//! and `entry.lua` know field names, and that a connection that broke or timed out is never used
-//! again.
+//! that entries and checkpoint change in one atomic step (`publish.lua`), that only `layout.rs`,
+//! `entry.lua` and, on the way back, `seen.rs` know field names, and that a connection that broke
+//! or timed out is never used again.
 
 mod batch;
 mod checkpoint;
@@ -19,6 +19,9 @@ mod publish;
 mod reader;
 mod recent;
 mod replay;
+mod scan;
+mod seen;
+mod stored;
 
 pub use batch::{Batch, Hint, Sealed};
 pub use checkpoint::{Checkpoint, begun_key, checkpoint_key, delivered_key};
@@ -31,6 +34,9 @@ pub use failure::{Failure, Verdict};
 pub use layout::Varying;
 pub use look::{Permission, user};
 pub use publish::Written;
-pub use reader::{Entry, EntryId, Reached, Reader};
+pub use reader::{Reached, Reader};
 pub use recent::{EventIds, compact, uuid, uuid_text};
 pub use replay::{Head, Letter, Replayer};
+pub use scan::{About, Scan};
+pub use seen::{Seen, Values, moment_ms};
+pub use stored::{Entry, EntryId};

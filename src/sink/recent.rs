@@ -56,7 +56,7 @@ impl EventIds {
     }
 }
 
-/// An event's id in 16 bytes: a UUID is itself; anything else is hashed.
+/// An id as a number: a UUID is itself, anything else is hashed.
 #[must_use]
 pub fn compact(id: &[u8]) -> u128 {
     uuid(id).unwrap_or_else(|| {

@@ -144,6 +144,11 @@ impl Settings {
         self.spawn("run")
     }
 
+    /// Another subcommand, without waiting for anything. It speaks as to a person.
+    pub fn start_command(&self, subcommand: &str) -> Relay {
+        self.clone().with("log_format", "text").spawn(subcommand)
+    }
+
     /// `walrelay run`, streaming.
     pub async fn start_ready(&self) -> Relay {
         let mut relay = self.start();
@@ -342,11 +347,19 @@ impl Relay {
         self.memory("VmHWM:")
     }
 
+    /// The same of a process that may end at any time.
+    pub fn try_peak_rss_kb(&self) -> Option<u64> {
+        self.try_memory("VmHWM:")
+    }
+
     fn memory(&self, field: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let text = std::fs::read_to_string(path).expect("a running relay");
-        let line = text.lines().find(|line| line.starts_with(field)).expect("a field of status");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("kB")
+        self.try_memory(field).expect("a running relay")
+    }
+
+    fn try_memory(&self, field: &str) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = text.lines().find(|line| line.starts_with(field))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// Processor time used so far, user and system, in ticks of 1/100 s.

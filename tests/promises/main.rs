@@ -56,3 +56,4 @@ mod slot;
 mod status;
 mod tail;
 mod teardown;
+mod verify;

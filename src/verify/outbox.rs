@@ -1,0 +1,255 @@
+//! The side of PostgreSQL: rows of the range, page by page, and single ones.
+//!
+//! In: a session, a range. Out: rows with what has become of each. It must stay true that every
+//! page is a statement of its own, so that nothing is held back, and that a row is turned into its
+//! event by the same code that publishes it.
+
+use futures_util::TryStreamExt;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::asked::Asked;
+use super::settled::{Ground, State};
+use crate::config::{self, Settings};
+use crate::error::{Error, Result};
+use crate::outbox::{Defaults, Envelope, OccurredAt, Selection, Unfit};
+use crate::postgres::{from_sql, quote};
+use crate::sink::moment_ms;
+
+const BOUNDS: &str = include_str!("../../sql/queries/verify_bounds.sql");
+const MOMENT: &str = include_str!("../../sql/queries/verify_moment.sql");
+const PROBE: &str = include_str!("../../sql/queries/verify_probe.sql");
+const ROWS: &str = include_str!("../../sql/queries/verify_rows.sql");
+const ROWS_BY_ID: &str = include_str!("../../sql/queries/verify_rows_by_id.sql");
+const FIND_EVENTS: &str = include_str!("../../sql/queries/verify_find_events.sql");
+const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
+
+/// Rows of a page: a few milliseconds.
+const PAGE_ROWS: i64 = 1_000;
+/// Halvings of a range of ids: all there are.
+const PROBES_MAX: u32 = 64;
+const UUID_OID: u32 = 2950;
+
+/// A session on the outbox.
+pub(super) struct Outbox {
+    pub client: Client,
+    pub ground: Ground,
+    pub selection: Selection,
+    stream: String,
+    doing: String,
+    page: Statement,
+    by_id: Statement,
+    by_id_bare: Statement,
+    find_events: String,
+}
+
+/// Which rows.
+#[derive(Clone, Debug)]
+pub(super) struct Range {
+    /// First and last id; none where the table is empty.
+    pub ids: Option<(i64, i64)>,
+    since: Option<String>,
+    until: Option<String>,
+    /// The same in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    pub until_ms: Option<u64>,
+    /// What the clock of PostgreSQL said before anything was read.
+    pub began: String,
+}
+
+impl Outbox {
+    /// Takes over the session.
+    pub async fn open(client: Client, settings: &Settings, is_dated: bool) -> Result<Self> {
+        let table = &settings.outbox_table;
+        let doing = format!("cannot read the rows of table {table}");
+        let failed = |error| from_sql(&doing, error);
+        let names: [&(dyn ToSql + Sync); 2] = [&table.schema, &table.name];
+        let rows = client.query(FIND_TABLE, &names).await.map_err(failed)?;
+        if rows.is_empty() {
+            return Err(Error::definite(format!("table {table} does not exist"))
+                .hint("run `walrelay setup`, or correct outbox_table"));
+        }
+        let columns: Vec<(String, u32)> =
+            rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
+        let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
+        let selection = Selection::from_columns(table, &described)?;
+        let has = |wanted: &str| columns.iter().any(|(name, _)| name == wanted);
+        if is_dated && !has("created_at") {
+            let what = format!("table {table} has no column created_at: rows have no time");
+            return Err(Error::usage(what).hint("--from-id and --to-id limit the range as well"));
+        }
+        let ground = Ground::new(&has, settings.after_publish);
+        let is_uuid = columns.contains(&("event_id".to_owned(), UUID_OID));
+        let quoted = quote::qualified(&table.schema, &table.name);
+        let fill = |sql: &str| {
+            sql.replace("{table}", &quoted)
+                .replace("{state}", &ground.state)
+                .replace("{retried}", &ground.retried)
+                .replace("{in_range}", if has("created_at") { IN_RANGE } else { ALWAYS })
+        };
+        let whole = selection.list();
+        // What is out of range is not printed: that is most of the cost of a row.
+        let ranged = format!("CASE WHEN {IN_RANGE} THEN o.payload::text END");
+        let list =
+            if is_dated { whole.replace("o.payload::text", &ranged) } else { whole.to_owned() };
+        let prepare = async |sql: &str, list: &str| {
+            client.prepare(&fill(sql).replace("{list}", list)).await.map_err(failed)
+        };
+        let page = prepare(ROWS, &list).await?;
+        let by_id = prepare(ROWS_BY_ID, whole).await?;
+        let by_id_bare = prepare(ROWS_BY_ID, &selection.list_without_payload()).await?;
+        let event_ids = if is_uuid {
+            "o.event_id = ANY ($1::text[]::uuid[])"
+        } else {
+            "o.event_id::text = ANY ($1::text[])"
+        };
+        let find_events = fill(FIND_EVENTS).replace("{event_ids}", event_ids);
+        let stream = settings.stream_name.clone();
+        Ok(Self { client, ground, selection, stream, doing, page, by_id, by_id_bare, find_events })
+    }
+
+    pub fn failed(&self, error: tokio_postgres::Error) -> Error {
+        from_sql(&self.doing, error)
+    }
+
+    /// The rows that somebody asked for. Read before anything else: what is added later is none of
+    /// them.
+    pub async fn range(&self, settings: &Settings, asked: &Asked) -> Result<Range> {
+        let table = &settings.outbox_table;
+        let quoted = quote::qualified(&table.schema, &table.name);
+        let since = self.moment("--since", asked.since.as_deref()).await?;
+        let until = self.moment("--until", asked.until.as_deref()).await?;
+        let bounds = self.client.query_one(&BOUNDS.replace("{table}", &quoted), &[]).await;
+        let bounds = bounds.map_err(|error| self.failed(error))?;
+        let ids: Option<(i64, i64)> = bounds.get::<_, Option<i64>>("first").zip(bounds.get("last"));
+        let mut ids = ids.map(|(first, last)| {
+            let from = asked.from_id.unwrap_or(first).max(first);
+            (from, asked.to_id.unwrap_or(last).min(last))
+        });
+        ids = ids.filter(|(first, last)| first <= last);
+        if let (Some((first, last)), Some(since)) = (ids, &since) {
+            ids = Some((self.skip(&quoted, (first, last), since).await?, last));
+        }
+        let ms = |moment: &Option<String>| {
+            let text = OccurredAt::from_postgres(moment.as_ref()?.as_bytes()).ok()?;
+            moment_ms(text.as_bytes())
+        };
+        let (since_ms, until_ms) = (ms(&since), ms(&until));
+        Ok(Range { ids, since, until, since_ms, until_ms, began: bounds.get("began") })
+    }
+
+    /// A moment, or an age, as somebody typed it.
+    async fn moment(&self, flag: &str, typed: Option<&str>) -> Result<Option<String>> {
+        let Some(typed) = typed else { return Ok(None) };
+        let age = config::duration(typed).ok().map(|age| age.as_secs_f64());
+        let text = if age.is_some() { None } else { Some(typed) };
+        let asked = self.client.query_one(MOMENT, &[&text, &age]).await;
+        let is_nonsense = |error: &tokio_postgres::Error| {
+            error.code().is_some_and(|code| code.code().starts_with("22"))
+        };
+        match asked {
+            Ok(row) => Ok(row.get("moment")),
+            Err(error) if is_nonsense(&error) => {
+                Err(Error::usage(format!("{flag} {typed:?} is neither a moment nor an age"))
+                    .hint("such as \"2026-07-01 10:00\" (UTC, or with an offset) or 2h"))
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// The first id behind rows that are older than `since` by far: ids rise with time, about.
+    async fn skip(&self, quoted: &str, ids: (i64, i64), since: &str) -> Result<i64> {
+        let sql = PROBE.replace("{table}", quoted);
+        let (mut low, mut high) = ids;
+        for _ in 0..PROBES_MAX {
+            let middle = low.midpoint(high);
+            if middle <= low {
+                break;
+            }
+            let found = self.client.query_opt(&sql, &[&middle, &since]).await;
+            match found.map_err(|error| self.failed(error))? {
+                Some(row) if row.get("is_before") => low = row.get::<_, i64>("id").min(high),
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// Shows the next rows behind `after`, and says how many they were and which was the last.
+    pub async fn page(
+        &self,
+        after: i64,
+        last: i64,
+        range: &Range,
+        mut show: impl FnMut(&Row) -> Result<()>,
+    ) -> Result<(usize, i64)> {
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&after, &last, &PAGE_ROWS, &range.since, &range.until];
+        let rows = self.client.query_raw(&self.page, parameters).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let mut rows = std::pin::pin!(rows);
+        let (mut count, mut end) = (0, after);
+        while let Some(row) = rows.try_next().await.map_err(|error| self.failed(error))? {
+            count += 1;
+            let id = self.row(&row).id();
+            end = id.ok_or_else(|| Error::definite(format!("{}: an id is NULL", self.doing)))?;
+            if row.get("is_in_range") {
+                show(&row)?;
+            }
+        }
+        Ok((count, end))
+    }
+
+    /// Those rows, as they are now; without their payloads where those do not matter.
+    pub async fn rows(&self, ids: &[i64], has_payload: bool) -> Result<Vec<Row>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let statement = if has_payload { &self.by_id } else { &self.by_id_bare };
+        self.client.query(statement, &[&ids]).await.map_err(|error| self.failed(error))
+    }
+
+    /// Which of these events have a row.
+    pub async fn having_rows(&self, event_ids: &[String]) -> Result<Vec<String>> {
+        if event_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.client.query(&self.find_events, &[&event_ids]).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        Ok(rows.iter().map(|row| row.get("event_id")).collect())
+    }
+
+    /// The row as the decoder would see it.
+    pub fn row<'a>(&self, row: &'a Row) -> crate::outbox::Row<'a> {
+        self.selection.read(|place| row.get::<_, Option<&str>>(place))
+    }
+
+    /// The event that the row is.
+    pub fn envelope<'a>(
+        &'a self,
+        row: &crate::outbox::Row<'a>,
+    ) -> std::result::Result<Envelope<'a>, Unfit> {
+        Envelope::new(row, &self.defaults())
+    }
+
+    /// The stream that the row names.
+    pub fn stream<'a>(&'a self, row: &crate::outbox::Row<'a>) -> Option<&'a str> {
+        let stream = Envelope::stream_of(row, &self.defaults()).ok()?;
+        std::str::from_utf8(stream).ok()
+    }
+
+    fn defaults(&self) -> Defaults<'_> {
+        Defaults { stream: self.stream.as_bytes(), commit_time: 0, event_bytes_max: usize::MAX }
+    }
+
+    /// What has become of the row.
+    pub fn state(row: &Row) -> State {
+        State::of(row.get("state"))
+    }
+}
+
+/// $4 and $5: the moments of the range.
+const IN_RANGE: &str = "(($4::text IS NULL OR o.created_at >= $4::text::timestamptz) \
+     AND ($5::text IS NULL OR o.created_at < $5::text::timestamptz))";
+/// Without a column for it there is no range of time.
+const ALWAYS: &str = "($4::text IS NULL AND $5::text IS NULL)";

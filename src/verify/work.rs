@@ -1,0 +1,376 @@
+//! The search, step by step.
+//!
+//! In: settings, what is asked. Out: a [`Report`]. The order of the steps is what keeps a live
+//! system from looking wrong: first the clocks and the last id, then rows, then the wait for the
+//! slots, then streams. A row that is settled when it is read has its entry by then; an entry that
+//! was there before the clock was read has its row. It must stay true that each side is read once.
+
+use tokio_postgres::Row;
+
+use super::asked::{Asked, Pace, Watch};
+use super::compare::{Compare, Strangers, Suspect};
+use super::findings::{Report, Rows};
+use super::missing::{IDS_MAX, Missing};
+use super::order::Order;
+use super::outbox::{Outbox, Range};
+use super::record::{ENTRY, NEVER, RETRIED, Record, SETTLED, UNFIT, hash};
+use super::repair::Case;
+use super::settled::{Confirmed, State, until_confirmed};
+use super::spill::Spill;
+use super::streams::{Streams, failed};
+use super::suspects::Bench;
+use crate::config::{AfterPublish, Settings};
+use crate::error::{Error, Result};
+use crate::postgres::{self, Target};
+use crate::sink::{Entry, Scan, Seen, Sink, Timeouts, Values, compact};
+
+/// Parts of what is compared: one is in memory at a time.
+const PARTS: usize = 256;
+/// Clocks of PostgreSQL, Redis and the application differ by less: so much before the first row of
+/// a range its stream is read.
+const MARGIN_MS: u64 = 3_600_000;
+
+/// What is gathered while both sides are read.
+struct Search<'a> {
+    settings: &'a Settings,
+    asked: &'a Asked,
+    outbox: Outbox,
+    sink: Sink,
+    streams: Streams,
+    events: Spill,
+    report: Report,
+    /// The oldest row, and the oldest settled one.
+    oldest_ms: Option<u64>,
+    oldest_settled_ms: Option<u64>,
+    /// Rows without a time may be of any.
+    has_undated: bool,
+}
+
+/// Compares outbox and streams, and repairs where that is asked.
+pub async fn run(settings: &Settings, asked: &Asked, watch: &mut impl Watch) -> Result<Report> {
+    asked.check()?;
+    let client = Target::new(&settings.database_url, settings.connect_timeout)?.sql().await?;
+    postgres::set_up_session(&client).await?;
+    let outbox = Outbox::open(client, settings, asked.is_dated()).await?;
+    let timeouts = Timeouts { connect: settings.connect_timeout, reply: settings.redis_timeout };
+    let sink = Sink::connect(&settings.redis_url, timeouts).await;
+    let sink = sink.map_err(|failure| failure.into_error("cannot connect to Redis"))?;
+    let search = Search {
+        settings,
+        asked,
+        outbox,
+        sink,
+        streams: Streams::new(&asked.streams, &settings.stream_name)?,
+        events: Spill::new(PARTS),
+        report: Report { table: settings.outbox_table.to_string(), ..Report::default() },
+        oldest_ms: None,
+        oldest_settled_ms: None,
+        has_undated: false,
+    };
+    search.run(watch).await
+}
+
+impl Search<'_> {
+    async fn run(mut self, watch: &mut impl Watch) -> Result<Report> {
+        let clock = self.sink.clock_ms().await;
+        let began_ms =
+            clock.map_err(|failure| failure.into_error("cannot ask Redis for its clock"))?;
+        let range = self.outbox.range(self.settings, self.asked).await?;
+        self.report.ids = range.ids;
+        let mut pace = Pace::new(self.asked.rate);
+        self.read_rows(&range, &mut pace, watch).await?;
+        let confirmed = self.confirm().await?;
+        self.read_streams(&mut pace, watch).await?;
+        let missing = self.compare(&range, began_ms, watch).await?;
+        self.tell(&confirmed);
+        if let Some(repair) = self.asked.repair {
+            let case = Case {
+                outbox: &self.outbox,
+                settings: self.settings,
+                confirmed: &confirmed,
+                began: &range.began,
+                doubtful: missing.doubtful,
+            };
+            let ids = missing.into_ids();
+            if !ids.is_empty() {
+                let checked = case.check(&ids, repair);
+                let repaired = match checked {
+                    Ok(()) => case.repair(&ids, watch).await,
+                    Err(refused) => Err(refused),
+                };
+                match repaired {
+                    Ok(repaired) => self.report.repaired = Some(repaired),
+                    Err(error) => self.report.unrepaired = Some(error),
+                }
+            }
+        }
+        self.report.streams = self.streams.names();
+        Ok(self.report)
+    }
+
+    async fn read_rows(
+        &mut self,
+        range: &Range,
+        pace: &mut Pace,
+        watch: &mut impl Watch,
+    ) -> Result<()> {
+        let Some((first, last)) = range.ids else { return Ok(()) };
+        let span = last.saturating_sub(first).saturating_add(1);
+        watch.begin("rows", u64::try_from(span).ok());
+        let (mut after, mut done) = (first.saturating_sub(1), 0);
+        while after < last {
+            let Self { outbox, streams, events, report, .. } = self;
+            let mut ages = Ages::default();
+            let (count, end) = outbox
+                .page(after, last, range, |row| {
+                    let Some(record) = read_row(outbox, row, streams, &mut report.rows)? else {
+                        return Ok(());
+                    };
+                    ages.add(&record);
+                    events.push(events.part_of(record.key), &record)
+                })
+                .await?;
+            self.grow(&ages);
+            if count == 0 {
+                break;
+            }
+            after = end;
+            done += u64::try_from(count).unwrap_or(0);
+            watch.reach(done);
+            pace.after(count).await;
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, ages: &Ages) {
+        let least = |one: Option<u64>, two: Option<u64>| one.into_iter().chain(two).min();
+        self.oldest_ms = least(self.oldest_ms, ages.oldest_ms);
+        self.oldest_settled_ms = least(self.oldest_settled_ms, ages.oldest_settled_ms);
+        self.has_undated |= ages.has_undated;
+    }
+
+    /// Waits until what was read as settled is in Redis for good.
+    async fn confirm(&self) -> Result<Confirmed> {
+        let confirmed = until_confirmed(&self.outbox.client, self.settings).await?;
+        if self.settings.after_publish == AfterPublish::Keep {
+            let why = "with after_publish = keep rows do not say whether they are published";
+            confirmed.required(why)?;
+            if confirmed == Confirmed::NoSlot {
+                return Err(Error::definite(format!("{why}, and there is no replication slot"))
+                    .hint("start `walrelay run`: its slot tells what is published"));
+            }
+        }
+        Ok(confirmed)
+    }
+
+    async fn read_streams(&mut self, pace: &mut Pace, watch: &mut impl Watch) -> Result<()> {
+        // Entries of the range cannot be much older than its rows.
+        let from_ms = match self.oldest_ms {
+            Some(oldest) if self.asked.is_limited() && !self.has_undated => {
+                oldest.saturating_sub(MARGIN_MS)
+            }
+            _ => 0,
+        };
+        watch.begin("entries", None);
+        let sink = self.sink.clone();
+        for (number, name) in (0..).zip(self.streams.names()) {
+            let mut scan = Scan::new(&sink, &name, from_ms);
+            loop {
+                let page = scan.page().await.map_err(|failure| failed(failure, &name))?;
+                if page.is_empty() {
+                    break;
+                }
+                for entry in &page {
+                    self.report.entries.read += 1;
+                    self.add_entry(number, entry)?;
+                }
+                watch.reach(self.report.entries.read);
+                pace.after(page.len()).await;
+            }
+        }
+        // Asked last: what is trimmed while the streams are read was trimmed, not lost.
+        for stream in self.streams.iter_mut() {
+            let about = self.sink.about(&stream.name).await;
+            stream.head.about = about.map_err(|failure| failed(failure, &stream.name))?;
+        }
+        Ok(())
+    }
+
+    fn add_entry(&mut self, stream: u32, entry: &Entry) -> Result<()> {
+        let values = match entry.seen() {
+            Seen::Event(values) => values,
+            Seen::Replayed => {
+                self.report.entries.replayed += 1;
+                return Ok(());
+            }
+            Seen::Foreign => {
+                self.report.entries.foreign += 1;
+                return Ok(());
+            }
+        };
+        let record = Record {
+            key: compact(values.event_id()),
+            a: entry.id.millis,
+            b: entry.id.number,
+            c: values.digest(),
+            d: values.occurred_ms().unwrap_or(NEVER),
+            stream,
+            flags: ENTRY,
+        };
+        self.events.push(self.events.part_of(record.key), &record)
+    }
+
+    /// Compares part by part, then looks through the order of aggregates.
+    async fn compare(
+        &mut self,
+        range: &Range,
+        began_ms: u64,
+        watch: &mut impl Watch,
+    ) -> Result<Missing> {
+        let mut missing = Spill::new(1);
+        let mut order = Spill::new(PARTS);
+        let events = std::mem::replace(&mut self.events, Spill::new(0));
+        let is_deleted = self.settings.after_publish == AfterPublish::Delete;
+        let strangers = Strangers {
+            is_strict: self.asked.is_strict,
+            has_ids: self.asked.has_ids(),
+            since_ms: range.since_ms,
+            until_ms: range.until_ms,
+            oldest_ms: if is_deleted { None } else { self.oldest_settled_ms },
+        };
+        watch.begin("parts compared", u64::try_from(2 * PARTS).ok());
+        for (done, part) in (0..).zip(0..events.parts()) {
+            let mut compare = Compare {
+                streams: &mut self.streams,
+                missing: &mut missing,
+                order: &mut order,
+                entries: &mut self.report.entries,
+                began_ms,
+                is_limited: self.asked.is_limited(),
+                strangers,
+            };
+            let suspects = compare.part(events.load(part)?)?;
+            self.look_again(&suspects).await?;
+            watch.reach(done);
+        }
+        self.report.spilled = events.bytes + order.bytes + missing.bytes;
+        drop(events);
+        for (done, part) in (0..).zip(0..order.parts()) {
+            let found = Order::look(&order, part)?;
+            self.report.retried_late += found.retried_late;
+            self.look_again(&found.suspects).await?;
+            watch.reach(done + u64::try_from(PARTS).unwrap_or(0));
+        }
+        drop(order);
+        let Self { outbox, sink, streams, report, asked, .. } = self;
+        let bench = Bench { outbox, sink, streams };
+        Missing::find(&bench, &missing, asked.is_strict, report).await
+    }
+
+    async fn look_again(&mut self, suspects: &[Suspect]) -> Result<()> {
+        let Self { outbox, sink, streams, report, .. } = self;
+        Bench { outbox, sink, streams }.look_again(suspects, report).await
+    }
+
+    /// What a reader should know of how this was found.
+    fn tell(&mut self, confirmed: &Confirmed) {
+        let report = &mut self.report;
+        let notes = &mut report.notes;
+        if self.settings.after_publish == AfterPublish::Delete {
+            notes.push(
+                "after_publish = delete: published rows are gone, so only doubled entries can be \
+                 found"
+                    .to_owned(),
+            );
+        }
+        let [missing, ..] = &report.found;
+        if missing.count > 0
+            && let Confirmed::NotYet { slot, .. } = confirmed
+        {
+            notes.push(format!(
+                "replication slot {slot:?} has not confirmed all: a relay may send some of what is \
+                 missing by itself; start it, and look again"
+            ));
+        }
+        if report.untold > 0 {
+            notes.push(format!(
+                "{} rows are older than the first entry of their stream: trimmed, deleted or never \
+                 there, which cannot be told of these streams (--strict counts them as missing)",
+                report.untold
+            ));
+        }
+        if self.asked.repair.is_some() && missing.count > u64::try_from(IDS_MAX).unwrap_or(0) {
+            notes.push(format!("one repair takes {IDS_MAX} rows: repeat it for the rest"));
+        }
+    }
+}
+
+/// The ages of a page of rows.
+#[derive(Default)]
+struct Ages {
+    oldest_ms: Option<u64>,
+    oldest_settled_ms: Option<u64>,
+    has_undated: bool,
+}
+
+impl Ages {
+    fn add(&mut self, record: &Record) {
+        let ms = Some(record.b).filter(|ms| *ms != NEVER);
+        let least = |known: Option<u64>| known.into_iter().chain(ms).min();
+        self.has_undated |= ms.is_none();
+        self.oldest_ms = least(self.oldest_ms);
+        if record.has(SETTLED) {
+            self.oldest_settled_ms = least(self.oldest_settled_ms);
+        }
+    }
+}
+
+/// A row as a record; none where it belongs to no stream of the search, or can be no event.
+fn read_row(
+    outbox: &Outbox,
+    sql_row: &Row,
+    streams: &mut Streams,
+    counts: &mut Rows,
+) -> Result<Option<Record>> {
+    let row = outbox.row(sql_row);
+    let name = outbox.stream(&row);
+    let Some(number) = name.map_or(Ok(None), |name| streams.number(name))? else {
+        counts.unfit += u64::from(name.is_none());
+        return Ok(None);
+    };
+    let state = Outbox::state(sql_row);
+    *match state {
+        State::Settled => &mut counts.settled,
+        State::Waiting => &mut counts.waiting,
+        State::Parked => &mut counts.parked,
+        State::Dead => &mut counts.dead,
+        State::Discarded => &mut counts.discarded,
+        State::Imported => &mut counts.imported,
+    } += 1;
+    let (Some(event_id), Some(id)) = (row.event_id(), row.id()) else {
+        counts.unfit += 1;
+        return Ok(None);
+    };
+    let mut record = Record {
+        key: compact(event_id),
+        a: id.cast_unsigned(),
+        b: NEVER,
+        d: row.aggregate_id().map_or(0, hash),
+        stream: number,
+        ..Record::default()
+    };
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    record.flags =
+        flag(state == State::Settled, SETTLED) | flag(sql_row.get("is_retried"), RETRIED);
+    if let Ok(envelope) = outbox.envelope(&row) {
+        let values = Values::of(&envelope);
+        record.c = values.digest();
+        if row.created_at().is_some() {
+            record.b = values.occurred_ms().unwrap_or(NEVER);
+        }
+    } else {
+        counts.unfit += 1;
+        record.flags |= UNFIT;
+    }
+    Ok(Some(record))
+}
