@@ -9,7 +9,7 @@ use clap::Parser;
 use walrelay::cli::{Arguments, Command};
 use walrelay::command::{bookmark, check, config, dlq, health, papers, replay, run, setup, status};
 use walrelay::command::{tail, teardown, verify};
-use walrelay::config::{Inputs, load};
+use walrelay::config::{Inputs, Loaded, load};
 use walrelay::error::{EXIT_OK, Error, Result};
 use walrelay::telemetry;
 
@@ -64,24 +64,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
             settings.and_then(|settings| block_on(replay::run(&settings, &replay, &mut out)))
         }
         Command::Setup { print, role, notify } => {
-            let (table, publication, slot) = loaded.names()?;
-            let shards = loaded.shards()?;
-            let plan = setup::Plan {
-                table: &table,
-                publication: &publication,
-                slot: &slot,
-                shards: &shards,
-                backlog: loaded.backlog()?,
-                mode: loaded.mode()?,
-                notify,
-                role: role.as_deref(),
-            };
-            if print {
-                setup::print(&plan, &mut out)
-            } else {
-                let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
-                block_on(setup::run(&url, timeout, &plan, &mut out))
-            }
+            set_up(&loaded, print, role.as_deref(), notify, &mut out)
         }
         Command::Status(asked) => {
             let subject = status::Subject::new(&loaded)?;
@@ -111,6 +94,32 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
         }
     };
     performed.map(|()| ExitCode::from(EXIT_OK))
+}
+
+fn set_up(
+    loaded: &Loaded,
+    print: bool,
+    role: Option<&str>,
+    notify: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let (table, publication, slot) = loaded.names()?;
+    let shards = loaded.shards()?;
+    let plan = setup::Plan {
+        table: &table,
+        publication: &publication,
+        slot: &slot,
+        shards: &shards,
+        backlog: loaded.backlog()?,
+        mode: loaded.mode()?,
+        notify,
+        role,
+    };
+    if print {
+        return setup::print(&plan, out);
+    }
+    let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
+    block_on(setup::run(&url, timeout, &plan, out))
 }
 
 /// One thread: the line is a single loop, and two servers are always slower than it.

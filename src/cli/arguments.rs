@@ -11,10 +11,10 @@ use super::bookmark::{self, Bookmark};
 use super::check::{self, Check};
 use super::dlq::{self, Dlq};
 use super::papers::{self, CompletionsOptions, ManOptions};
+use super::replay::{self, Replay};
 use super::status::{self, StatusOptions};
 use super::tail::{self, TailOptions};
 use super::teardown::{self, TeardownOptions};
-use super::replay::{self, Replay};
 use super::verify::{self, Verify};
 
 const EXIT_CODES: &str = "\

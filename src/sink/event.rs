@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::reader::Entry;
+use super::stored::Entry;
 
 /// What CloudEvents calls the fields (`entry.rs` writes them).
 const CLOUDEVENTS: [(&str, &str); 9] = [

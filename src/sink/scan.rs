@@ -86,10 +86,7 @@ impl Sink {
     }
 
     /// Those entries of streams; none for one that is not there.
-    pub async fn entries(
-        &self,
-        wanted: &[(&str, EntryId)],
-    ) -> Result<Vec<Option<Entry>>, Failure> {
+    pub async fn entries(&self, wanted: &[(&str, EntryId)]) -> Result<Vec<Option<Entry>>, Failure> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }

@@ -194,8 +194,10 @@ mod tests {
             strangers: Strangers { is_strict, has_ids, since_ms, until_ms, oldest_ms },
         };
         let suspects = compare.part(records).unwrap();
-        let suspects =
-            suspects.iter().map(|suspect| (suspect.kind, suspect.row, suspect.entry.millis)).collect();
+        let suspects = suspects
+            .iter()
+            .map(|suspect| (suspect.kind, suspect.row, suspect.entry.millis))
+            .collect();
         Seen { suspects, missing: missing.len(0), placed: order.len(0), entries }
     }
 

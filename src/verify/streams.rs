@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::trimmed::Head;
 use crate::error::{Error, Result};
-use crate::sink::{EntryId, Failure, Entry, Sink};
+use crate::sink::{Entry, EntryId, Failure, Sink};
 
 /// Streams of one search: a name is 512 bytes at most.
 const STREAMS_MAX: usize = 65_536;

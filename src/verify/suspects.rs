@@ -14,7 +14,7 @@ use super::outbox::Outbox;
 use super::settled::State;
 use super::streams::{Streams, entries};
 use crate::error::Result;
-use crate::sink::{EntryId, Entry, Seen, Sink, Values};
+use crate::sink::{Entry, EntryId, Seen, Sink, Values};
 
 /// Looked at together: rows and entries with their payloads.
 const BATCH: usize = 64;

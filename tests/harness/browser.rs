@@ -146,9 +146,8 @@ impl Browser {
     pub async fn until(&mut self, expression: &str, told: &str) {
         let deadline = std::time::Instant::now() + PATIENCE;
         while self.value(expression).await != Value::Bool(true) {
-            if std::time::Instant::now() >= deadline {
-                panic!("in vain for {expression}; {told}: {}", self.value(told).await);
-            }
+            let is_over = std::time::Instant::now() >= deadline;
+            assert!(!is_over, "in vain for {expression}; {told}: {}", self.value(told).await);
             tokio::time::sleep(wait::PAUSE).await;
         }
     }
