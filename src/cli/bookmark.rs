@@ -19,10 +19,25 @@ Examples:
   walrelay bookmark list --json | jq .retained_bytes
   walrelay bookmark drop before_deploy";
 
+const CREATE_HELP: &str = "\
+Examples:
+  walrelay bookmark create before_deploy
+  walrelay bookmark create exactly_here --now";
+
+const LIST_HELP: &str = "\
+Examples:
+  walrelay bookmark list
+  walrelay bookmark list --json | jq .retained_bytes";
+
+const DROP_HELP: &str = "\
+Examples:
+  walrelay bookmark drop before_deploy";
+
 /// What `walrelay bookmark` does.
 #[derive(Debug, Subcommand)]
 pub enum Bookmark {
     /// Pin the position of the relay's slot, whether the relay runs or not
+    #[command(after_help = CREATE_HELP)]
     Create {
         /// 1 to 45 of a-z, 0-9 and _
         name: String,
@@ -32,12 +47,14 @@ pub enum Bookmark {
         now: bool,
     },
     /// List all bookmarks: where each stands, and how much WAL it holds
+    #[command(after_help = LIST_HELP)]
     List {
         /// As JSON, an object a line
         #[arg(long)]
         json: bool,
     },
     /// Drop a bookmark: PostgreSQL may remove the WAL that only it held
+    #[command(after_help = DROP_HELP)]
     Drop {
         /// The bookmark's name
         name: String,

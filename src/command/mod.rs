@@ -8,7 +8,6 @@ mod dlq_change;
 mod dlq_list;
 mod dlq_show;
 pub mod health;
-mod moment;
 pub mod papers;
 pub mod replay;
 pub mod run;

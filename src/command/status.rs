@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::health::reachable;
 use super::status_report::{Rates, Report};
+use super::status_servers;
 use super::status_view::View;
 use super::terminal::{put, remark};
-use super::{moment, status_servers};
 use crate::cli::StatusOptions;
 use crate::config::{self, AfterPublish, DatabaseUrl, Loaded, Shards, TableName};
 use crate::error::{EXIT_FAILURE, EXIT_OK, Error, Result};
+use crate::outbox::moment;
 use crate::shutdown::Interrupt;
 use crate::telemetry;
 

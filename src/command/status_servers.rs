@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::moment;
 use super::status::Subject;
 use super::status_report::{Holder, Line, Rows, Stream};
 use crate::config::{AfterPublish, DatabaseUrl, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
+use crate::outbox::moment;
 use crate::postgres::{self, Surveyed, Target, Tenure, from_sql, quote};
 use crate::sink::{self, Failure, Reader, Timeouts};
 

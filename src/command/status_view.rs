@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
-use super::moment::to_the_second;
 use super::status_report::{Line, Report, Stream, is_fine};
 use super::status_servers::who;
 use super::table::{Table, printable, width};
 use super::terminal::{Colour, Style, amount, clock};
+use crate::outbox::moment::to_the_second;
 
 /// To the top left; to the end of the line; to the end of the screen.
 const HOME: &str = "\x1b[H";

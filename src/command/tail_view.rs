@@ -6,10 +6,10 @@
 
 use std::fmt::Write as _;
 
-use super::moment;
 use super::table::{fitted, printable, width};
 use super::terminal::{Colour, Style, clock};
 use crate::cli::TailOptions;
+use crate::outbox::moment;
 use crate::sink::{Entry, Event, Part};
 
 /// From this width on ids are whole.

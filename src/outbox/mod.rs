@@ -5,6 +5,7 @@
 //! names.
 
 mod envelope;
+pub mod moment;
 mod obituary;
 mod row;
 mod select;

@@ -38,5 +38,5 @@ pub use reader::{Reached, Reader};
 pub use recent::{EventIds, compact, uuid, uuid_text};
 pub use replay::{Head, Letter, Replayer};
 pub use scan::{About, Scan};
-pub use seen::{Seen, Values, moment_ms};
+pub use seen::{Seen, Values};
 pub use stored::{Entry, EntryId};

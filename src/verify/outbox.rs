@@ -12,9 +12,8 @@ use super::asked::Asked;
 use super::settled::{Ground, State};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
-use crate::outbox::{Defaults, Envelope, OccurredAt, Selection, Unfit};
+use crate::outbox::{Defaults, Envelope, OccurredAt, Selection, Unfit, moment};
 use crate::postgres::{from_sql, quote};
-use crate::sink::moment_ms;
 
 const BOUNDS: &str = include_str!("../../sql/queries/verify_bounds.sql");
 const MOMENT: &str = include_str!("../../sql/queries/verify_moment.sql");
@@ -130,9 +129,10 @@ impl Outbox {
         if let (Some((first, last)), Some(since)) = (ids, &since) {
             ids = Some((self.skip(&quoted, (first, last), since).await?, last));
         }
-        let ms = |moment: &Option<String>| {
-            let text = OccurredAt::from_postgres(moment.as_ref()?.as_bytes()).ok()?;
-            moment_ms(text.as_bytes())
+        let ms = |at: &Option<String>| {
+            let text = OccurredAt::from_postgres(at.as_ref()?.as_bytes()).ok()?;
+            let micros = moment::parse(std::str::from_utf8(text.as_bytes()).ok()?)?;
+            u64::try_from(micros.div_euclid(1_000)).ok()
         };
         let (since_ms, until_ms) = (ms(&since), ms(&until));
         Ok(Range { ids, since, until, since_ms, until_ms, began: bounds.get("began") })

@@ -6,6 +6,7 @@
 //! for each part and [`MEMORY_BLOCKS`], and that what is in the file is nobody else's to read.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use super::record::{RECORD_BYTES, Record};
@@ -54,10 +55,10 @@ impl Spill {
 
     /// The part for a key, whatever in the key it is that varies.
     pub fn part_of(&self, key: u128) -> usize {
-        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
-        let mixed =
-            (half(key >> 64) ^ half(key).rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        usize::try_from(mixed >> 40).unwrap_or(0) % self.parts.len().max(1)
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u128(key);
+        let parts = u64::try_from(self.parts.len()).unwrap_or(1).max(1);
+        usize::try_from(hasher.finish() % parts).unwrap_or(0)
     }
 
     /// Records of a part.

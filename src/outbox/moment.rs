@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::outbox::OccurredAt;
+use super::envelope::OccurredAt;
 
 /// From the Unix epoch to PostgreSQL's, in microseconds.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -14,18 +14,21 @@ const SECONDS_END: usize = 19;
 const MILLIS_END: usize = 23;
 
 /// This machine's clock, in Unix microseconds.
-pub(super) fn now() -> i64 {
+#[must_use]
+pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Unix microseconds as `2026-11-21T17:55:01Z`.
-pub(super) fn to_the_second(micros: i64) -> String {
+#[must_use]
+pub fn to_the_second(micros: i64) -> String {
     utc(micros, SECONDS_END) + "Z"
 }
 
 /// Unix microseconds as `2026-11-21T17:55:01.123Z`.
-pub(super) fn to_the_millisecond(micros: i64) -> String {
+#[must_use]
+pub fn to_the_millisecond(micros: i64) -> String {
     utc(micros, MILLIS_END) + "Z"
 }
 
@@ -36,7 +39,8 @@ fn utc(micros: i64, end: usize) -> String {
 
 /// Unix microseconds of `2026-11-21T17:55:01.123456+01:00`; the offset may be `Z` or `+00`, and
 /// have seconds.
-pub(super) fn parse(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse(text: &str) -> Option<i64> {
     let (date, time) = text.split_at_checked(10)?;
     let time = time.strip_prefix(['T', 't', ' '])?;
     let mut date = date.split('-').map(digits);
