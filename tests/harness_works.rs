@@ -149,3 +149,25 @@ async fn servers_end_with_a_test_that_is_killed() {
 fn listens(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
+
+#[test]
+fn an_append_only_file_is_cut_back_to_before_a_torn_transaction_and_no_further() {
+    let home = tempfile::tempdir().expect("temp dir");
+    let file = home.path().join("appendonly.aof.1.incr.aof");
+    let command = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|w| format!("${}\r\n{w}\r\n", w.len())).collect();
+        format!("*{}\r\n{}", words.len(), words.concat())
+    };
+    let sound = [command(&["multi"]), command(&["SET", "a", "b"]), command(&["EXEC"])].concat();
+    let torn =
+        [command(&["MULTI"]), command(&["SET", "a", "EXEC"]), "*1\r\n$4\r\nEX".into()].concat();
+    for (written, kept) in [
+        (sound.clone() + &torn, sound.len()),
+        (sound.clone() + &sound, 2 * sound.len()),
+        (sound.clone() + "*3\r\n$3\r\nSE", sound.len() + 10),
+    ] {
+        std::fs::write(&file, &written).expect("a file");
+        harness::aof::mend(home.path());
+        assert_eq!(std::fs::read(&file).expect("the file").len(), kept, "{written:?}");
+    }
+}

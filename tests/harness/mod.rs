@@ -13,6 +13,7 @@
     reason = "shared by several crates, none of which uses all; a failure here is a failed test"
 )]
 
+pub mod aof;
 pub mod browser;
 pub mod checked;
 pub mod consumer;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
+use super::aof;
 use super::process::Process;
 use super::wait::{self, PATIENCE};
 
@@ -99,6 +100,7 @@ impl Redis {
     /// Starts it again: same port, same data, same settings unless `set`.
     pub async fn restart(&mut self) {
         assert!(self.process.is_none(), "stop the server before starting it");
+        aof::mend(&self.home.path().join("appendonlydir"));
         let mut command = Command::new(&self.program);
         command.current_dir(self.home.path());
         if self.can_lose_power {

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Client;
 
 use crate::harness::parked::park;
+use crate::harness::proxy::Proxy;
 use crate::harness::relay::Relay;
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{STREAM, World, insert, insert_many};
@@ -125,11 +126,12 @@ async fn every_number_moves_when_its_fact_happens_and_the_page_stays_openmetrics
     let postgres = [("max_slot_wal_keep_size", "1GB")];
     let mut world = World::with(&postgres, &[]).await;
     let client = world.postgres.client().await;
+    let wire = Proxy::start(world.redis.port());
     let settings = world.settings.clone().with("durability", "memory");
+    let settings = settings.with("redis_url", &world.redis.url_at(wire.port()));
     let settings = settings.with("poll_interval", "100ms").with("retry_base_delay", "50ms");
     let settings = settings.with("max_retry_attempts", "3").with("heartbeat_interval", "100ms");
-    // What is sent again after a lost connection: all that came before this.
-    let mut relay = settings.with("feedback_interval", "30s").start_ready().await;
+    let mut relay = settings.start_ready().await;
 
     insert_many(&client, 1, 300).await.unwrap();
     until_above(
@@ -171,28 +173,40 @@ async fn every_number_moves_when_its_fact_happens_and_the_page_stays_openmetrics
 
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
     client.execute(kill, &[]).await.unwrap();
-    let all = [("events_duplicate_total", 299.0), ("restarts_total", 0.0)];
-    until_above(&relay, &all).await;
-    until_above(&relay, &[("reconnects_total{server=\"postgres\"}", 0.0)]).await;
+    let lost = [("restarts_total", 0.0), ("reconnects_total{server=\"postgres\"}", 0.0)];
+    until_above(&relay, &lost).await;
+    until_above(&relay, &[("lines_total", 1.0)]).await;
 
-    // Another relay has taken the stream over; and one that knows less of it.
-    let key = checkpoint_key(&world).await;
-    world.redis.run(&format!("HINCRBY {key} epoch 1")).await;
+    // Written, and the answer is lost: it is sent again.
+    let written = world.consumer().len().await.unwrap();
+    wire.hold_replies();
     insert(&client, 302).await.unwrap();
-    until_above(&relay, &[("fenced_total", 0.0)]).await;
-    until_above(&relay, &[("lines_total", 2.0)]).await;
-    until_published(&world, 302).await;
-    world.redis.run(&format!("HSET {key} position 0000000000000001-00000001")).await;
-    insert(&client, 303).await.unwrap();
-    until_above(&relay, &[("gaps_total", 0.0), ("redis_rollbacks_total", 0.0)]).await;
+    world.consumer().until_len(written + 1).await;
+    wire.cut();
+    wire.mend();
+    until_above(&relay, &[("events_duplicate_total", 0.0)]).await;
+
+    lose_the_stream_to_others(&world, &client, &relay).await;
 
     world.redis.kill9();
-    insert(&client, 304).await.unwrap();
+    insert(&client, 305).await.unwrap();
     until_above(&relay, &[("redis_outages_total", 0.0)]).await;
     world.redis.restart().await;
     until_above(&relay, &[("reconnects_total{server=\"redis\"}", 0.0)]).await;
-    until_published(&world, 304).await;
+    until_published(&world, 305).await;
     relay.drain().await;
+}
+
+/// Another relay has taken the stream over; and one that knows less of it.
+async fn lose_the_stream_to_others(world: &World, client: &Client, relay: &Relay) {
+    let key = checkpoint_key(world).await;
+    world.redis.run(&format!("HINCRBY {key} epoch 1")).await;
+    insert(client, 303).await.unwrap();
+    until_above(relay, &[("fenced_total", 0.0)]).await;
+    until_published(world, 303).await;
+    world.redis.run(&format!("HSET {key} position 0000000000000001-00000001")).await;
+    insert(client, 304).await.unwrap();
+    until_above(relay, &[("gaps_total", 0.0), ("redis_rollbacks_total", 0.0)]).await;
 }
 
 /// Awaits the event with that number.
