@@ -18,7 +18,7 @@ use walrelay::config::{Fallback, SETTINGS};
 const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const DOOR_LINES_MAX: usize = 60;
-/// Half of it is the chapter for a bad night and the settings: whoever needs those needs them whole.
+/// Half of it is the chapter for a bad night and the settings: they are needed whole.
 const README_LINES_MAX: usize = 600;
 /// In pieces, for this file is read as well.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];

@@ -14,6 +14,7 @@ mod redis_url;
 mod retry;
 mod settings;
 mod shards;
+mod shown;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ pub use catalogue::{Fallback, Kind, SETTINGS, Setting};
 pub use database_url::{DatabaseUrl, SslMode, Tls};
 pub use durability::Durability;
 pub use retry::Retry;
-pub use settings::{Loaded, Settings, Shown, load};
+pub use settings::{Loaded, Settings, load};
 pub use shards::{SHARDS_MAX, Shard, Shards};
+pub use shown::Shown;
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
 pub use values::{BOOKMARK_PREFIX, TableName, bookmark_name, duration, stream_name};
 pub use words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};

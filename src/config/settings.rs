@@ -114,17 +114,6 @@ impl Settings {
     }
 }
 
-/// A setting as people see it.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// Which.
-    pub setting: &'static Setting,
-    /// Its value; secrets hidden; `None` when it is not set.
-    pub value: Option<String>,
-    /// Where it was set.
-    pub origin: Origin,
-}
-
 /// What was found, checked value by value; the URLs may be missing.
 pub struct Loaded {
     layers: Layers,
@@ -252,11 +241,11 @@ impl Loaded {
         ["slot_name", "publication_name"].into_iter().filter_map(complain).collect()
     }
 
-    fn origin(&self, name: &str) -> Origin {
+    pub(super) fn origin(&self, name: &str) -> Origin {
         self.layers.texts.get(name).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         if let Some((text, _)) = self.layers.texts.get(name) {
             return Some(text);
         }
@@ -424,28 +413,6 @@ impl Loaded {
 
     fn at_least_one(&self, name: &str) -> Result<NonZeroUsize> {
         self.whole(name).map(|count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
-    }
-
-    /// Every setting as people see it, secrets hidden.
-    #[must_use]
-    pub fn shown(&self) -> Vec<Shown> {
-        SETTINGS.iter().map(|setting| self.show(setting)).collect()
-    }
-
-    fn show(&self, setting: &'static Setting) -> Shown {
-        let text = self.text(setting.name);
-        let value = match (setting.kind, text) {
-            (Kind::DatabaseUrl, Some(text)) => {
-                let hidden = DatabaseUrl::parse(&text.to_owned().into()).map(|url| url.redacted());
-                Some(hidden.unwrap_or_else(|_| "***".to_owned()))
-            }
-            (Kind::RedisUrl, Some(text)) => Some(redis_url::redacted(text.trim())),
-            (Kind::Token, Some(_)) => Some("***".to_owned()),
-            (_, Some(text)) => Some(text.to_owned()),
-            (_, None) if setting.name == "dlq_stream_name" => Some("<stream>.dlq".to_owned()),
-            (_, None) => None,
-        };
-        Shown { setting, value, origin: self.origin(setting.name) }
     }
 }
 
