@@ -146,6 +146,16 @@ async fn servers_end_with_a_test_that_is_killed() {
     .await;
 }
 
+#[test]
+fn a_port_is_nobody_elses_while_the_test_that_has_it_lives() {
+    let port = wait::free_port();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free");
+    drop(listener);
+    // What another process would have to get first.
+    let held = std::net::UdpSocket::bind(("127.0.0.1", port));
+    assert!(held.is_err(), "port {port} is to be had again");
+}
+
 fn listens(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }

@@ -4,8 +4,9 @@
 //! awaited and what was seen last. Not here: any sleep that a test could use as a substitute.
 
 use std::fmt::Debug;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Between two questions: short against what is awaited, long against its cost.
@@ -16,8 +17,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Below Linux's ephemeral range, on purpose: a client that tries a dead port of that range again
 /// and again is one day given the same port as its own source and connects to itself; and the port
-/// of a stopped server could be lent to somebody else before it is started again.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// of a stopped server could be lent to somebody else before it is started again. The upper third
+/// is left to Redis Cluster, whose bus listens 10,000 ports higher.
+const PORTS: std::ops::Range<u16> = 12_000..22_000;
 
 /// Asks until the answer is `Some`; panics after `within`, saying what was awaited.
 pub async fn until<T>(what: &str, within: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
@@ -52,11 +54,18 @@ pub async fn until_equal<T: PartialEq + Debug>(
     }
 }
 
-/// A loopback port that nobody listens on.
+/// What holds this process's ports until it ends: UDP sockets of the same numbers, which the kernel
+/// gives to one process only and takes back from a dead one.
+static HELD: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+
+/// A loopback port that nobody listens on and that no other test is given while this process
+/// lives: the relay of a test whose Redis is down on purpose would find another test's Redis there.
 pub fn free_port() -> u16 {
     for _ in 0..1_000 {
         let port = fastrand::u16(PORTS);
+        let Ok(held) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            HELD.lock().expect("no panic while it is held").push(held);
             return port;
         }
     }
