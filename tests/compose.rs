@@ -2,9 +2,9 @@
 //! compose file is one.
 //!
 //! In: docker-compose.yml, docker/compose.sidecar.yml and docker/Dockerfile as they stand. Out: a
-//! failed test when they name a setting that is gone, or a secret that is no secret. Not here:
-//! building images, which needs an engine and a registry; the metrics that alerts and dashboard
-//! name, which a running relay is asked for (promises/pages.rs).
+//! failed test when they name a setting that is gone, or a secret that is no secret. Not here: an
+//! engine that runs them (stack/main.rs); the metrics that alerts and dashboard name, which a
+//! running relay is asked for (promises/pages.rs).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
