@@ -1,0 +1,3 @@
+-- By this index rows are found by their number. Writers go on while it is made; where the table is
+-- partitioned they cannot, and CONCURRENTLY must be left out. Repeating it changes nothing.
+CREATE INDEX {concurrently}IF NOT EXISTS {index} ON {table} ({id});
