@@ -7,7 +7,7 @@ BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(1635018098);
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = {publication_text}) THEN
         -- An error where the column's type has no hash: better here than in a walsender.
-        PERFORM pg_catalog.hash_record(ROW((SELECT aggregate_id FROM {table} LIMIT 1)));
+        PERFORM pg_catalog.hash_record(ROW((SELECT {aggregate_id} FROM {table} LIMIT 1)));
         CREATE PUBLICATION {publication} FOR TABLE {table}
             WHERE ({condition})
             WITH (publish = 'insert', publish_via_partition_root = true);

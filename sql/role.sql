@@ -11,11 +11,22 @@ $walrelay$;
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT ON {table} TO {role};
 -- after_publish = mark sets the first two; parking, retries and dead letters the others.
-GRANT UPDATE (
-    published, published_at, attempts, started_attempts, next_attempt_at, error_message,
-    dead_lettered_at, wal_position
-) ON {table} TO {role};
+GRANT UPDATE ({written}) ON {table} TO {role};
 -- To put a parked event back whose row was deleted.
 GRANT INSERT ON {table} TO {role};
+-- To number the row of a parked message.
+DO $walrelay$
+DECLARE
+    numbers text;
+BEGIN
+    SELECT pg_catalog.pg_get_serial_sequence({table_text}, a.attname) INTO numbers
+    FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = {table_text}::pg_catalog.regclass AND a.attname = 'id'
+        AND NOT a.attisdropped AND a.attidentity = '';
+    IF numbers IS NOT NULL THEN
+        EXECUTE pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO %I', numbers, {role_text});
+    END IF;
+END
+$walrelay$;
 -- after_publish = delete, and retention.
 GRANT DELETE ON {table} TO {role};

@@ -29,8 +29,9 @@ BEGIN
     -- Looked at only now: what is committed from here on the slot sends.
     IF {publishes_backlog} THEN
         IF EXISTS (
-            SELECT FROM {table}
-            WHERE published IS NOT TRUE AND next_attempt_at IS NULL AND dead_lettered_at IS NULL
+            SELECT FROM {table} AS o
+            WHERE o.published IS NOT TRUE AND o.next_attempt_at IS NULL
+                AND o.dead_lettered_at IS NULL
         ) THEN
             PERFORM pg_catalog.pg_drop_replication_slot({slot});
         END IF;

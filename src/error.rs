@@ -77,6 +77,15 @@ impl Error {
         self
     }
 
+    /// The same, of one of several tables.
+    #[must_use]
+    pub fn of_table(mut self, table: Option<&str>) -> Self {
+        if let Some(table) = table {
+            self.what = format!("[tables.{table}] {}", self.what);
+        }
+        self
+    }
+
     /// Who can end it.
     #[must_use]
     pub fn class(&self) -> Class {

@@ -19,8 +19,10 @@
 //!
 //! # The rooms
 //!
-//! - [`lsn`], [`error`], [`shutdown`], [`backoff`]: words that all rooms share.
+//! - [`lsn`], [`error`], [`event_loop`], [`shutdown`], [`backoff`], [`quote`]: words that all rooms
+//!   share.
 //! - [`cli`], [`config`]: what was typed, and one checked value for every setting.
+//! - [`contract`]: JSON Schemas that payloads are held against, where that is asked for.
 //! - [`postgres`]: the wire. Connections, slot, publication, the replication stream.
 //! - [`pgoutput`]: the decoder. Bytes in, messages out; no I/O, no clock, no allocation for a row.
 //! - [`outbox`]: the meaning. Which column is which, and what event a row is.
@@ -47,8 +49,10 @@
 //!    while nothing at all is outstanding, so that a quiet outbox in a busy database holds no WAL.
 //! 3. A stream is written by the publish script only, in one atomic step with its checkpoint.
 //! 4. `pgoutput`, `relay/line.rs` and `relay/progress.rs` do no I/O and read no clock.
-//! 5. Only `outbox/row.rs` knows column names; only `sink` knows field names.
-//! 6. A payload's bytes are passed through as they came, and are never logged.
+//! 5. Only `config/outbox.rs` turns a part of an event into a column; only `sink` knows field
+//!    names.
+//! 6. A payload's bytes are passed through as they came, and are never logged; a schema's verdict
+//!    names a place and a rule, no value.
 //! 7. Every queue, batch, buffer and wait has a bound with a name.
 //! 8. Bytes from outside are an error or a value, never a panic; an invariant that is broken
 //!    aborts, because a restart from the slot is safer than a wrong position.
@@ -58,14 +62,17 @@ pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod contract;
 pub mod deadletters;
 pub mod error;
+pub mod event_loop;
 pub mod housekeeping;
 pub mod lsn;
 pub mod outbox;
 pub mod pgoutput;
 pub mod poller;
 pub mod postgres;
+pub mod quote;
 pub mod relay;
 pub mod replay;
 pub mod shutdown;

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use walrelay::cli::{Arguments, Command};
+use walrelay::cli::{Arguments, Bookmark, Command, Dlq};
 use walrelay::command::{bookmark, check, config, dlq, health, papers, replay, run, setup, status};
-use walrelay::command::{tail, teardown, verify};
-use walrelay::config::{Inputs, Loaded, load};
-use walrelay::error::{EXIT_OK, Error, Result};
+use walrelay::command::{schema, tail, teardown, verify};
+use walrelay::config::{Inputs, Loaded, Settings, load};
+use walrelay::error::{Class, EXIT_OK, Error, Result};
+use walrelay::event_loop::event_loop;
 use walrelay::telemetry;
 
 fn main() -> ExitCode {
@@ -30,59 +31,58 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
     let flags = common.flags().map_err(Error::usage)?;
     // What needs no settings has none that could be wrong.
     let needs_none = matches!(command, Command::Completions(_) | Command::Man(_));
-    let inputs =
-        if needs_none { Inputs::default() } else { Inputs::from_process(common.config, flags) };
+    let inputs = if needs_none {
+        Inputs::default()
+    } else {
+        Inputs::from_process(common.config, flags).of_table(common.table)
+    };
     let loaded = load(&inputs)?;
     let (format, level) = loaded.log()?;
     let is_text = telemetry::start_log(format, level);
     let mut out = stdout().lock();
     let performed = match command {
-        Command::Config { json } => config::run(&loaded, json, &mut out),
+        Command::Config { json } => {
+            loaded.one().and_then(|loaded| config::run(loaded, json, &mut out))
+        }
         Command::Check(asked) => {
-            let settings = loaded.settings()?;
-            return block_on(check::run(&settings, asked, &mut out)).map(ExitCode::from);
+            let all = loaded.of_each(Loaded::settings)?;
+            return block_on(check::run(&all, asked, &mut out)).map(ExitCode::from);
         }
-        Command::Health => {
-            let (address, port) = loaded.http()?;
-            block_on(health::run(address, port, &mut out))
-        }
-        Command::Dlq { command } => {
-            let (table, _, _) = loaded.names()?;
-            let outbox = dlq::Outbox { table, stream: loaded.stream_name()? };
-            let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
-            block_on(dlq::run(&url, timeout, &outbox, &command, &mut out))
-        }
-        Command::Bookmark { command } => {
-            let (table, publication, slot) = loaded.names()?;
-            let shards = loaded.shards()?;
-            let line = bookmark::Line { table, publication, slot, shards };
-            let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
-            block_on(bookmark::run(&url, timeout, &line, &command, &mut out))
-        }
+        Command::Health => block_on(health::run(loaded.http()?, inputs.table.as_deref(), &mut out)),
+        Command::Dlq { command } => desk(loaded.one()?, &command, &mut out),
+        Command::Bookmark { command } => bookmarks(loaded.one()?, &command, &mut out),
         Command::Replay { replay } => {
-            let settings = loaded.settings();
+            let settings = loaded.one()?.settings().and_then(Settings::with_contract);
             settings.and_then(|settings| block_on(replay::run(&settings, &replay, &mut out)))
+        }
+        Command::Schema { command } => {
+            let settings = loaded.one()?.settings()?;
+            block_on(schema::run(&settings, &command, &mut out))
         }
         Command::Setup { print, role, notify } => {
             set_up(&loaded, print, role.as_deref(), notify, &mut out)
         }
         Command::Status(asked) => {
-            let subject = status::Subject::new(&loaded)?;
-            return block_on(status::run(&subject, &asked, &mut out)).map(ExitCode::from);
+            let all = loaded.of_each(status::Subject::new)?;
+            return block_on(status::run(&all, &asked, &mut out)).map(ExitCode::from);
         }
-        Command::Tail(asked) => block_on(tail::run(&tail::Source::new(&loaded)?, &asked, &mut out)),
+        Command::Tail(asked) => {
+            block_on(tail::run(&tail::Source::new(loaded.one()?)?, &asked, &mut out))
+        }
         Command::Teardown(asked) => {
-            block_on(teardown::run(&teardown::Subject::new(&loaded)?, asked, &mut out))
+            let all = loaded.of_each(teardown::Subject::new)?;
+            block_on(teardown::run(&all, asked, &mut out))
         }
         Command::Completions(asked) => papers::completions(asked, &mut out),
         Command::Man(asked) => papers::man(&asked, &mut out),
         Command::Verify(asked) => {
-            let settings = loaded.settings()?;
+            let settings = loaded.one()?.settings()?;
             block_on(verify::run(&settings, &asked, &mut out))
         }
         Command::Run => {
             drop(out);
-            let ended = loaded.settings().and_then(|settings| block_on(run::run(settings)));
+            let all = loaded.of_each(Loaded::settings);
+            let ended = all.and_then(|all| block_on(run::run(all)));
             if let Err(error) = &ended
                 && !is_text
             {
@@ -96,6 +96,21 @@ fn perform(arguments: Arguments) -> Result<ExitCode> {
     performed.map(|()| ExitCode::from(EXIT_OK))
 }
 
+fn desk(loaded: &Loaded, command: &Dlq, out: &mut impl Write) -> Result<()> {
+    let (table, _, _) = loaded.names()?;
+    let outbox = dlq::Outbox { table, stream: loaded.stream_name()? };
+    let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
+    block_on(dlq::run(&url, timeout, &outbox, command, out))
+}
+
+fn bookmarks(loaded: &Loaded, command: &Bookmark, out: &mut impl Write) -> Result<()> {
+    let (table, publication, slot) = loaded.names()?;
+    let line = bookmark::Line { table, publication, slot, shards: loaded.shards()? };
+    let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
+    block_on(bookmark::run(&url, timeout, &line, command, out))
+}
+
+/// What fails for one table by its own fault keeps no other from being set up.
 fn set_up(
     loaded: &Loaded,
     print: bool,
@@ -103,9 +118,32 @@ fn set_up(
     notify: bool,
     out: &mut impl Write,
 ) -> Result<()> {
+    let mut failure: Option<Error> = None;
+    for (at, loaded) in loaded.each().into_iter().enumerate() {
+        let table = loaded.table();
+        let done = set_up_table(loaded, (at == 0, print), role, notify, out);
+        let Err(error) = done.map_err(|error| error.of_table(table)) else { continue };
+        if error.class() == Class::Transient {
+            return Err(error);
+        }
+        if let Some(earlier) = failure.replace(error) {
+            report(&earlier);
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn set_up_table(
+    loaded: &Loaded,
+    (is_first, print): (bool, bool),
+    role: Option<&str>,
+    notify: bool,
+    out: &mut impl Write,
+) -> Result<()> {
     let (table, publication, slot) = loaded.names()?;
     let shards = loaded.shards()?;
     let plan = setup::Plan {
+        section: (loaded.table(), is_first),
         table: &table,
         publication: &publication,
         slot: &slot,
@@ -114,6 +152,7 @@ fn set_up(
         mode: loaded.mode()?,
         notify,
         role,
+        event_bytes_max: loaded.max_event_bytes()?,
     };
     if print {
         return setup::print(&plan, out);
@@ -122,13 +161,8 @@ fn set_up(
     block_on(setup::run(&url, timeout, &plan, out))
 }
 
-/// One thread: the line is a single loop, and two servers are always slower than it.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::definite("cannot start the event loop").because(error))?;
-    runtime.block_on(future)
+    event_loop()?.block_on(future)
 }
 
 fn report(error: &Error) {

@@ -1,9 +1,8 @@
 -- Dead rows, by id or by filter, are settled for good, and keep when they died and why. Their
 -- next_attempt_at stays: the slot may send such an event once more. Row locks only; a row that
 -- somebody else has changed meanwhile is left alone.
-UPDATE {table}
+UPDATE {table} AS o
 SET
-    published = true,
-    published_at = pg_catalog.now(),
-    error_message = pg_catalog.concat_ws(': ', 'discarded', error_message)
-WHERE dead_lettered_at IS NOT NULL AND NOT published AND {which}
+    {mark},
+    {error_message} = pg_catalog.concat_ws(': ', 'discarded', o.error_message)
+WHERE o.dead_lettered_at IS NOT NULL AND NOT o.published AND {which}

@@ -2,9 +2,9 @@
 -- The payload is among them: somebody has asked for it.
 SELECT wanted.id::text AS id, field.key AS name, field.value AS value
 FROM (
-    SELECT id, pg_catalog.row_to_json(o) AS document
+    SELECT o.id AS id, pg_catalog.row_to_json(o) AS document
     FROM {table} AS o
-    WHERE id = ANY ($1::int8[]) OR {event_ids}
+    WHERE o.id = ANY ($1::int8[]) OR {event_ids}
 ) AS wanted
 CROSS JOIN LATERAL pg_catalog.json_each_text(wanted.document) WITH ORDINALITY
     AS field (key, value, place)

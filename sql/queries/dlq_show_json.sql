@@ -2,5 +2,5 @@
 -- in there: somebody has asked for it.
 SELECT pg_catalog.row_to_json(o)::text AS document
 FROM {table} AS o
-WHERE id = ANY ($1::int8[]) OR {event_ids}
-ORDER BY id
+WHERE o.id = ANY ($1::int8[]) OR {event_ids}
+ORDER BY o.id

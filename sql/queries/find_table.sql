@@ -5,6 +5,7 @@ SELECT
     a.atttypid AS type_oid,
     pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name,
     a.attgenerated <> '' AS is_generated,
+    c.relkind = 'p' AS is_partitioned,
     pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') AS may_update,
     pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE') AS may_update_column,
     pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_delete

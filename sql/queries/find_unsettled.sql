@@ -1,4 +1,4 @@
 -- Which of the events $1 have rows that pollers may still claim. Reads only.
 SELECT o.event_id::text AS event_id
 FROM {table} AS o
-WHERE {event_id} AND NOT o.published AND o.dead_lettered_at IS NULL
+WHERE {event_ids} AND NOT o.published AND o.dead_lettered_at IS NULL

@@ -3,23 +3,23 @@
 -- start_due.sql). Reads only, by the index on next_attempt_at.
 SELECT
     pg_catalog.count(*) AS parked,
-    pg_catalog.count(*) FILTER (WHERE next_attempt_at <= pg_catalog.now()) AS due,
+    pg_catalog.count(*) FILTER (WHERE o.next_attempt_at <= pg_catalog.now()) AS due,
     (
-        SELECT pg_catalog.date_part(
-            'epoch', pg_catalog.min(head.next_attempt_at) - pg_catalog.clock_timestamp()
-        )
+        -- Not the difference of the moments: of 'infinity' there is none, and for ever is long.
+        SELECT pg_catalog.date_part('epoch', pg_catalog.min(head.next_attempt_at))
+            - pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
         FROM (
-            SELECT DISTINCT ON ({lane}) next_attempt_at
-            FROM {table}
-            WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+            SELECT DISTINCT ON ({lane}) o.next_attempt_at AS next_attempt_at
+            FROM {table} AS o
+            WHERE o.next_attempt_at IS NOT NULL AND NOT o.published AND o.dead_lettered_at IS NULL
                 AND {mine}
             ORDER BY
                 {lane},
-                wal_position COLLATE "C" NULLS LAST,
-                CASE WHEN wal_position IS NULL THEN next_attempt_at END,
-                id
+                o.wal_position COLLATE "C" NULLS LAST,
+                CASE WHEN o.wal_position IS NULL THEN o.next_attempt_at END,
+                o.id
         ) AS head
     )::float8 AS seconds
-FROM {table}
-WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+FROM {table} AS o
+WHERE o.next_attempt_at IS NOT NULL AND NOT o.published AND o.dead_lettered_at IS NULL
     AND {mine}

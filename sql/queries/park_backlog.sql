@@ -2,11 +2,11 @@
 -- attempts, $3 milliseconds until the next one, $4 why, $5 their place in the order of commits. Row
 -- locks only. What somebody else has settled or parked meanwhile stays as it is.
 UPDATE {table} AS o
-SET attempts = p.attempts,
-    started_attempts = p.attempts,
-    next_attempt_at = pg_catalog.now() + p.delay * interval '1 ms',
-    error_message = p.reason,
-    wal_position = p.position
+SET {attempts} = p.attempts,
+    {started_attempts} = p.attempts,
+    {next_attempt_at} = pg_catalog.now() + p.delay * interval '1 ms',
+    {error_message} = p.reason,
+    {wal_position} = p.position
 FROM ROWS FROM (
     pg_catalog.unnest($1::int8[]),
     pg_catalog.unnest($2::int4[]),

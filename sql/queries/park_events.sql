@@ -17,29 +17,33 @@ WITH gate AS MATERIALIZED (
         AS a (id, wal_position, attempts, pause, reason)
 ), parked AS (
     UPDATE {table} AS o SET
-        attempts = asked.attempts,
-        started_attempts = asked.attempts,
-        next_attempt_at = pg_catalog.now() + asked.pause * interval '1 second',
-        error_message = asked.reason,
-        wal_position = asked.wal_position
+        {attempts} = asked.attempts,
+        {started_attempts} = asked.attempts,
+        {next_attempt_at} = pg_catalog.now() + asked.pause * interval '1 second',
+        {error_message} = asked.reason,
+        {wal_position} = asked.wal_position
     FROM asked CROSS JOIN mine
     -- Twice, for the planner: a few rows of very many.
     WHERE mine.is_mine AND o.id = ANY ($1) AND o.id = asked.id
         AND NOT o.published AND o.next_attempt_at IS NULL AND o.dead_lettered_at IS NULL
-    RETURNING o.id
+    RETURNING o.id AS id
 )
 SELECT
     asked.id,
     mine.is_mine,
     parked.id IS NOT NULL AS is_parked,
-    -- As it was before.
-    coalesce(
-        o.published OR o.next_attempt_at IS NOT NULL OR o.dead_lettered_at IS NOT NULL, false
-    ) AS is_settled,
-    o.id IS NOT NULL AS is_there
+    coalesce(known.is_settled, false) AS is_settled,
+    known.id IS NOT NULL AS is_there
 FROM asked
 CROSS JOIN mine
 LEFT JOIN parked ON parked.id = asked.id
 LEFT JOIN (
-    SELECT id, published, next_attempt_at, dead_lettered_at FROM {table} WHERE id = ANY ($1)
-) AS o ON o.id = asked.id
+    SELECT
+        o.id AS id,
+        -- As it was before.
+        coalesce(
+            o.published OR o.next_attempt_at IS NOT NULL OR o.dead_lettered_at IS NOT NULL, false
+        ) AS is_settled
+    FROM {table} AS o
+    WHERE o.id = ANY ($1)
+) AS known ON known.id = asked.id

@@ -6,10 +6,10 @@ WITH gate AS MATERIALIZED (
     SELECT pg_catalog.pg_advisory_xact_lock_shared(1635018100, $3::int4)::text AS locked
 )
 INSERT INTO {table} (
-    published, attempts, started_attempts, next_attempt_at, error_message, wal_position, {columns}
+    {attempts}, {started_attempts}, {next_attempt_at}, {error_message}, {wal_position}, {columns}
 ) OVERRIDING SYSTEM VALUE
 SELECT
-    false, $4::int4, $4::int4, pg_catalog.now() + $5::float8 * interval '1 second', $6::text,
+    $4::int4, $4::int4, pg_catalog.now() + $5::float8 * interval '1 second', $6::text,
     $7::text, {values}
 FROM gate
 WHERE EXISTS (

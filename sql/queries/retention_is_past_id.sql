@@ -3,7 +3,10 @@
 -- key.
 SELECT EXISTS (
     SELECT FROM (
-        SELECT xmin, * FROM {table} WHERE id >= $4::text::int8 ORDER BY id LIMIT 500
-    ) AS behind
+        SELECT t.xmin, t.* FROM {table} AS t
+        WHERE t.{id} >= $4::text::int8
+        ORDER BY t.{id}
+        LIMIT 500
+    ) AS o
     WHERE {ripe}
 ) AS is_past

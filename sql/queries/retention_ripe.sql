@@ -3,10 +3,10 @@
 -- last change; ids are compared as PostgreSQL does, modulo 2^32, and what is older than that can
 -- tell is taken for new. $2: the retention, in seconds. $3: the same as $1, and as long ago as the
 -- retention, for rows that do not say how old they are; NULL: nothing is known to be that old.
-($1::int8 - xmin::text::int8) & 4294967295 BETWEEN 1 AND 2147483647
+($1::int8 - o.xmin::text::int8) & 4294967295 BETWEEN 1 AND 2147483647
     AND CASE
-        WHEN coalesce({published_at}, {created_at}) IS NOT NULL THEN
-            coalesce({published_at}, {created_at})
+        WHEN coalesce(o.published_at, o.created_at) IS NOT NULL THEN
+            coalesce(o.published_at, o.created_at)
                 < pg_catalog.now() - pg_catalog.make_interval(secs => $2::float8)
-        ELSE ($3::int8 - xmin::text::int8) & 4294967295 BETWEEN 1 AND 2147483647
+        ELSE ($3::int8 - o.xmin::text::int8) & 4294967295 BETWEEN 1 AND 2147483647
     END

@@ -2,6 +2,6 @@
 -- are kept as they are is done with unless it was set aside. What stands for a column that the
 -- outbox does not have is filled in as its absence.
 CASE
-    WHEN {published} THEN true
-    ELSE {is_kept} AND {next_attempt_at} IS NULL AND {dead_lettered_at} IS NULL
+    WHEN o.published THEN true
+    ELSE {is_kept} AND o.next_attempt_at IS NULL AND o.dead_lettered_at IS NULL
 END

@@ -9,15 +9,15 @@ WITH here AS MATERIALIZED (
 )
 UPDATE {table} AS o
 SET
-    attempts = v.attempts,
-    started_attempts = v.started,
-    next_attempt_at = coalesce(
+    {attempts} = v.attempts,
+    {started_attempts} = v.started,
+    {next_attempt_at} = coalesce(
         pg_catalog.statement_timestamp() + v.pause * interval '1 second',
         o.next_attempt_at,
         pg_catalog.statement_timestamp()
     ),
-    error_message = coalesce(v.message, o.error_message),
-    wal_position = coalesce(
+    {error_message} = coalesce(v.message, o.error_message),
+    {wal_position} = coalesce(
         o.wal_position, here.lsn || '-' || pg_catalog.lpad(pg_catalog.to_hex(v.place), 8, '0')
     )
 FROM here,

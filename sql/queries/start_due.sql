@@ -16,15 +16,16 @@ WITH slot AS MATERIALIZED (
 ),
 parked AS MATERIALIZED (
     SELECT
-        id,
+        o.id AS id,
         {lane} AS lane,
         CASE
-            WHEN wal_position COLLATE "C" >= slot.confirmed THEN 'infinity' ELSE next_attempt_at
+            WHEN o.wal_position COLLATE "C" >= slot.confirmed THEN 'infinity'
+            ELSE o.next_attempt_at
         END AS next_attempt_at,
-        wal_position,
-        least(greatest(started_attempts - attempts, 0), 3) AS class
-    FROM {table}, slot
-    WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+        o.wal_position AS wal_position,
+        least(greatest(o.started_attempts - o.attempts, 0), 3) AS class
+    FROM {table} AS o, slot
+    WHERE o.next_attempt_at IS NOT NULL AND NOT o.published AND o.dead_lettered_at IS NULL
         AND {mine}
 ),
 ranked AS (
@@ -51,7 +52,7 @@ due AS MATERIALIZED (
     WHERE is_due AND class = class_of_head AND class > $1
 ),
 picked AS MATERIALIZED (
-    SELECT o.id, due.lane, due.place, greatest(o.started_attempts - o.attempts, 0) AS deaths
+    SELECT o.id AS id, due.lane, due.place, greatest(o.started_attempts - o.attempts, 0) AS deaths
     FROM due
     JOIN {table} AS o ON o.id = due.id
     WHERE due.class = (SELECT pg_catalog.min(class) FROM due)
@@ -66,7 +67,7 @@ picked AS MATERIALIZED (
     FOR UPDATE OF o SKIP LOCKED
 )
 UPDATE {table} AS o
-SET started_attempts = o.started_attempts + CASE WHEN picked.deaths < 5 THEN 1 ELSE 0 END
+SET {started_attempts} = o.started_attempts + CASE WHEN picked.deaths < 5 THEN 1 ELSE 0 END
 FROM picked
 WHERE o.id = picked.id
 RETURNING

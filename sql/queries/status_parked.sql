@@ -2,6 +2,6 @@
 -- next_attempt_at where there is one.
 SELECT
     pg_catalog.count(*) AS parked,
-    pg_catalog.count(*) FILTER (WHERE next_attempt_at <= pg_catalog.now()) AS due
-FROM {table}
-WHERE next_attempt_at IS NOT NULL AND NOT published AND dead_lettered_at IS NULL
+    pg_catalog.count(*) FILTER (WHERE o.next_attempt_at <= pg_catalog.now()) AS due
+FROM {table} AS o
+WHERE o.next_attempt_at IS NOT NULL AND NOT o.published AND o.dead_lettered_at IS NULL

@@ -6,13 +6,12 @@
 -- out by their ids. Row locks only.
 UPDATE {table} AS o
 SET
-    published = false,
-    published_at = NULL,
-    attempts = 0,
-    started_attempts = 0,
-    next_attempt_at = pg_catalog.now(),
-    error_message = $3,
-    wal_position = CASE WHEN o.next_attempt_at IS NOT NULL THEN o.wal_position END
+    {unmark},
+    {attempts} = 0,
+    {started_attempts} = 0,
+    {next_attempt_at} = pg_catalog.now(),
+    {error_message} = $3,
+    {wal_position} = CASE WHEN o.next_attempt_at IS NOT NULL THEN o.wal_position END
 WHERE o.id = ANY ($1::int8[])
     AND {settled}
     AND (o.published_at IS NULL OR o.published_at <= $2::text::timestamptz)

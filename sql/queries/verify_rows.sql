@@ -7,6 +7,6 @@ SELECT
     ({retried}) IS TRUE AS is_retried,
     ({in_range}) IS TRUE AS is_in_range
 FROM {table} AS o
-WHERE o.id > $1 AND o.id <= $2
+WHERE o.id > $1::int8 AND o.id <= $2::int8
 ORDER BY o.id
 LIMIT $3

@@ -33,6 +33,8 @@ pub enum Area {
     Postgres,
     /// The sink.
     Redis,
+    /// What the settings name beside the servers.
+    Settings,
 }
 
 impl Area {
@@ -42,6 +44,7 @@ impl Area {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Redis => "Redis",
+            Self::Settings => "Settings",
         }
     }
 }
@@ -86,6 +89,11 @@ pub(super) fn on_postgres(object: impl Into<String>) -> Subject {
 /// Something in Redis.
 pub(super) fn on_redis(object: impl Into<String>) -> Subject {
     Subject { area: Area::Redis, object: object.into() }
+}
+
+/// Something that the settings name.
+pub(super) fn on_settings(object: impl Into<String>) -> Subject {
+    Subject { area: Area::Settings, object: object.into() }
 }
 
 impl Subject {

@@ -18,8 +18,6 @@ const FILLFACTOR: &str = include_str!("../../sql/queries/check_fillfactor.sql");
 const FILLFACTOR_MAX: i32 = 90;
 /// From here on an index that only summarises (BRIN) is no hindrance.
 const VERSION_SUMMARISING: i32 = 160_000;
-/// What a mark changes.
-const MARKED: [&str; 2] = ["published", "published_at"];
 /// Tables with pages that are too full, named one by one.
 const NAMED_MAX: usize = 3;
 
@@ -84,15 +82,16 @@ impl Indexes<'_> {
             let subject = on_postgres(format!("indexes of {}", self.settings.outbox_table));
             findings.push(subject.ok("none that makes a mark expensive"));
         }
+        let columns = &self.settings.outbox_table.columns;
         findings.push(self.wanted(
-            "id",
+            columns.column("id").unwrap_or("id"),
             "",
             "a row is marked by its id: without it each mark reads \
                                   the whole table",
         ));
-        for column in ["next_attempt_at", "dead_lettered_at"] {
-            if self.table.has(column) {
-                let predicate = format!(" WHERE {column} IS NOT NULL");
+        for part in ["next_attempt_at", "dead_lettered_at"] {
+            if let (true, Some(column)) = (self.table.has(part), columns.column(part)) {
+                let predicate = format!(" WHERE {} IS NOT NULL", name_text(column));
                 let why = "parked and dead rows are looked for every few seconds: without it each \
                            look reads the whole table";
                 findings.push(self.wanted(column, &predicate, why));
@@ -101,14 +100,20 @@ impl Indexes<'_> {
         findings
     }
 
+    /// The columns that a mark changes.
+    fn marked(&self) -> Vec<&str> {
+        self.settings.outbox_table.marks()
+    }
+
     fn is_costly(&self, index: &Index) -> bool {
         let is_summary = index.method == "brin" && self.version_num >= VERSION_SUMMARISING;
-        !is_summary && MARKED.iter().any(|marked| index.columns.iter().any(|name| name == marked))
+        !is_summary && self.marked().iter().any(|marked| index.columns.iter().any(|n| n == marked))
     }
 
     fn costly(&self, index: &Index) -> Finding {
         let table = &self.settings.outbox_table;
-        let named: Vec<&str> = MARKED
+        let named: Vec<&str> = self
+            .marked()
             .into_iter()
             .filter(|marked| index.columns.iter().any(|name| name == marked))
             .collect();
@@ -123,8 +128,9 @@ impl Indexes<'_> {
     /// Away with it, and where it served something else, without what hurts.
     fn replaced(&self, index: &Index) -> String {
         let table = &self.settings.outbox_table;
+        let marked = self.marked();
         let rest: Vec<&str> =
-            index.keys.iter().map(String::as_str).filter(|name| !MARKED.contains(name)).collect();
+            index.keys.iter().map(String::as_str).filter(|name| !marked.contains(name)).collect();
         let drop = if let Some(name) = &index.constraint {
             format!("ALTER TABLE {} DROP CONSTRAINT {};", table_text(table), name_text(name))
         } else {

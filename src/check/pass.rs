@@ -1,4 +1,4 @@
-//! One pass: both servers at the same time, then what lies between them.
+//! One pass: both servers at the same time, what lies between them, then what is on our own disk.
 //!
 //! In: settings. Out: all findings, PostgreSQL's first. It must stay true that neither server's
 //! trouble hides the other's findings, and that the pass ends in time, whatever the servers do.
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::acl::{self, Acl};
 use super::finding::{Area, Finding, Subject, on_postgres, on_redis};
 use super::postgres::{self, Known};
-use super::{clock, keys, redis};
+use super::{clock, keys, redis, schemas};
 use crate::config::Settings;
 use crate::sink::{self, Failure, Sink, Timeouts};
 
@@ -50,6 +50,7 @@ pub async fn run(settings: &Settings) -> Vec<Finding> {
     let (mut all, rest): (Vec<_>, Vec<_>) =
         of_postgres.into_iter().partition(|finding| finding.area == Area::Postgres);
     all.extend(rest);
+    all.extend(schemas::examine(settings));
     all
 }
 

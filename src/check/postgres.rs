@@ -8,12 +8,12 @@ use super::role::Role;
 use super::server::Server;
 use super::session::{Session, unknown};
 use super::table::Table;
-use super::{clock, index, publication, role, server, sessions, slot, table, wal};
+use super::{clock, index, messages, publication, role, server, sessions, slot, table, wal};
 use crate::config::{Backlog, Mode, Settings};
 use crate::error::{Class, Result};
 use crate::lsn::Lsn;
 use crate::outbox::Selection;
-use crate::postgres::{Replication, Standing, Target, quote};
+use crate::postgres::{Replication, Standing, Target};
 use crate::relay;
 
 const CLOCK: &str = include_str!("../../sql/queries/check_clock.sql");
@@ -167,15 +167,10 @@ impl Look<'_> {
         Selection::from_columns(&self.settings.outbox_table, &table.described()).ok()
     }
 
-    fn quoted(&self) -> String {
-        let table = &self.settings.outbox_table;
-        quote::qualified(&table.schema, &table.name)
-    }
-
     /// The streams that rows name. Where they may not be read that is told as a missing privilege.
     async fn topics(&self, table: &Table) -> Vec<String> {
         let Some(selection) = self.selection(table) else { return Vec::new() };
-        let sql = TOPICS.replace("{table}", &self.quoted()).replace("{topic}", selection.topic());
+        let sql = self.settings.outbox_table.sql(TOPICS).replace("{topic}", selection.topic());
         let rows = self.session.rows(&sql, &[]).await.unwrap_or_default();
         rows.iter().map(|row| row.get("topic")).collect()
     }
@@ -186,7 +181,7 @@ impl Look<'_> {
         if !selection.has_flag() || self.settings.backlog == Backlog::Ignore {
             return Some(false);
         }
-        let sql = BACKLOG.replace("{table}", &self.quoted());
+        let sql = self.settings.outbox_table.sql(BACKLOG);
         let sql = sql.replace("{unpublished}", selection.unpublished());
         self.session.row(&sql, &[]).await.ok().map(|row| row.get("has_backlog"))
     }
@@ -205,6 +200,9 @@ impl Look<'_> {
         let asked = relay::obstacle(self.session.client(), self.settings);
         let answer = self.session.within(asked).await;
         let Some(obstacle) = self.keep("setting mode", answer)? else { return Ok(false) };
+        if let Some(obstacle) = obstacle.as_deref().filter(|_| self.settings.messages) {
+            self.findings.push(messages::polled(obstacle));
+        }
         self.findings.push(match &obstacle {
             Some(obstacle) => subject.ok(format!("auto: the relay would poll, for {obstacle}")),
             None => subject.ok("auto: the relay would take wal"),
@@ -248,6 +246,12 @@ impl Look<'_> {
             None
         };
         self.findings.push(wal::judge(server, rate));
+        if self.settings.messages && table.is_some() {
+            let answer = messages::ask(&self.session, self.settings, server).await;
+            if let Some(obstacle) = self.keep("setting messages", answer)? {
+                self.findings.extend(messages::judge(obstacle, server));
+            }
+        }
         for (shard, name, slot) in &found {
             if let Some(table) = table {
                 let settings = self.settings;

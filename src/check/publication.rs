@@ -61,7 +61,7 @@ impl Expected<'_> {
     }
 
     fn filter(&self) -> Option<String> {
-        (!self.shard.is_whole()).then(|| shard_condition(self.shard))
+        (!self.shard.is_whole()).then(|| shard_condition(self.shard, &self.settings.outbox_table))
     }
 
     pub fn judge(&self, found: Option<&Publication>) -> Finding {
@@ -141,17 +141,17 @@ impl Expected<'_> {
     }
 
     /// Columns that the relay knows and the table has, and the list has not.
-    fn left_out(&self, publication: &Publication) -> Vec<&'static str> {
+    fn left_out(&self, publication: &Publication) -> Vec<&str> {
         // Before PostgreSQL 15 there are no lists.
         if publication.columns.is_empty() {
             return Vec::new();
         }
         let is_listed = |name: &str| publication.columns.iter().any(|listed| listed == name);
-        let is_generated =
-            |name: &str| self.table.column(name).is_some_and(|column| column.is_generated);
         COLUMNS
             .into_iter()
-            .filter(|name| self.table.has(name) && !is_generated(name) && !is_listed(name))
+            .filter_map(|part| self.table.column(part))
+            .filter(|column| !column.is_generated && !is_listed(&column.name))
+            .map(|column| column.name.as_str())
             .collect()
     }
 
@@ -166,7 +166,9 @@ impl Expected<'_> {
                 self.republish(),
             ));
         }
-        if filter.is_some_and(|filter| is_shard_filter(self.shard, filter)) {
+        if filter
+            .is_some_and(|filter| is_shard_filter(self.shard, &self.settings.outbox_table, filter))
+        {
             return None;
         }
         let mut fix = self.republish();

@@ -141,9 +141,9 @@ fn parking(grants: Grants<'_>, table: &Table) -> Finding {
     finding
 }
 
-fn denied<'a>(table: &Table, wanted: &[&'a str]) -> Vec<&'a str> {
-    let is_denied = |name: &&&str| table.column(name).is_some_and(|column| !column.may_update);
-    wanted.iter().filter(is_denied).copied().collect()
+fn denied<'a>(table: &'a Table, wanted: &[&str]) -> Vec<&'a str> {
+    let columns = wanted.iter().filter_map(|part| table.column(part));
+    columns.filter(|column| !column.may_update).map(|column| column.name.as_str()).collect()
 }
 
 #[cfg(test)]

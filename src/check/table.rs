@@ -6,7 +6,7 @@
 use super::finding::{Finding, on_postgres};
 use super::fix::{name_text, table_text};
 use super::session::Session;
-use crate::config::{AfterPublish, Settings, TableName};
+use crate::config::{AfterPublish, Columns, Outbox, ROW_NUMBER, Settings};
 use crate::error::Result;
 use crate::outbox::Plan;
 use crate::relay::PARKING_COLUMNS;
@@ -62,6 +62,8 @@ pub(super) struct Column {
 #[expect(clippy::struct_excessive_bools, reason = "facts, each by itself, not a state")]
 pub(super) struct Table {
     pub columns: Vec<Column>,
+    /// Which of them plays which part.
+    pub parts: Columns,
     pub may_insert: bool,
     pub may_delete: bool,
     pub is_owner: bool,
@@ -70,7 +72,7 @@ pub(super) struct Table {
     pub is_unlogged: bool,
 }
 
-pub(super) async fn ask(session: &Session, table: &TableName) -> Result<Option<Table>> {
+pub(super) async fn ask(session: &Session, table: &Outbox) -> Result<Option<Table>> {
     let rows = session.rows(TABLE, &[&table.schema, &table.name]).await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let column = |row: &tokio_postgres::Row| Column {
@@ -83,6 +85,7 @@ pub(super) async fn ask(session: &Session, table: &TableName) -> Result<Option<T
     };
     Ok(Some(Table {
         columns: rows.iter().map(column).collect(),
+        parts: table.columns.clone(),
         may_insert: first.get("may_insert"),
         may_delete: first.get("may_delete"),
         is_owner: first.get("is_owner"),
@@ -93,7 +96,7 @@ pub(super) async fn ask(session: &Session, table: &TableName) -> Result<Option<T
 }
 
 /// What is told of a table that is not there, or not to be seen.
-pub(super) fn missing(table: &TableName) -> Finding {
+pub(super) fn missing(table: &Outbox) -> Finding {
     on_postgres(format!("table {table}")).failure(
         "not there",
         "there is nothing to relay; or outbox_table names another one than the application writes",
@@ -102,17 +105,19 @@ pub(super) fn missing(table: &TableName) -> Finding {
 }
 
 impl Table {
-    pub fn column(&self, name: &str) -> Option<&Column> {
+    /// The column that plays a part.
+    pub fn column(&self, part: &str) -> Option<&Column> {
+        let name = self.parts.column(part)?;
         self.columns.iter().find(|column| column.name == name)
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.column(name).is_some()
+    pub fn has(&self, part: &str) -> bool {
+        self.column(part).is_some()
     }
 
     /// Names and types, as other rooms read them.
-    pub fn described(&self) -> impl Iterator<Item = (&str, u32)> + Clone {
-        self.columns.iter().map(|column| (column.name.as_str(), column.type_oid))
+    pub fn described(&self) -> Vec<(String, u32)> {
+        self.columns.iter().map(|column| (column.name.clone(), column.type_oid)).collect()
     }
 
     pub fn judge(&self, settings: &Settings, role: &str) -> Vec<Finding> {
@@ -125,13 +130,13 @@ impl Table {
         findings
     }
 
-    fn event(&self, table: &TableName) -> Finding {
+    fn event(&self, table: &Outbox) -> Finding {
         let subject = on_postgres(format!("columns of {table}"));
         let missing = self.missing(&EVENT);
         if !missing.is_empty() {
-            let found = format!("without {}", missing.join(", "));
+            let found = self.without(&missing);
             let why = "without them a row is no event, and the relay does not start";
-            return subject.failure(found, why, add(table, &missing));
+            return subject.failure(found, why, self.add(table, &missing));
         }
         match Plan::from_columns(table, &self.described()) {
             Ok(_) => subject.ok("all that an event needs"),
@@ -140,8 +145,30 @@ impl Table {
         }
     }
 
+    /// Parts whose columns are not there; what the settings say is no column is not missed.
     fn missing(&self, wanted: &[&'static str]) -> Vec<&'static str> {
-        wanted.iter().copied().filter(|name| !self.has(name)).collect()
+        let is_column = |part: &str| self.parts.column(part).is_some();
+        wanted.iter().copied().filter(|part| is_column(part) && !self.has(part)).collect()
+    }
+
+    fn without(&self, missing: &[&str]) -> String {
+        let names: Vec<&str> = missing.iter().filter_map(|part| self.parts.column(part)).collect();
+        format!("without {}", names.join(", "))
+    }
+
+    fn add(&self, table: &Outbox, missing: &[&str]) -> String {
+        if missing.contains(&"id") && self.parts.column("id") == Some(ROW_NUMBER) {
+            return "walrelay setup".to_owned();
+        }
+        let definition = |part: &&str| {
+            let known = DEFINITIONS.iter().find(|(known, _)| known == part);
+            let name = self.parts.column(part)?;
+            let name = if name == *part { name.to_owned() } else { name_text(name) };
+            let definition = known.map_or("text", |(_, definition)| definition);
+            Some(format!("ADD COLUMN IF NOT EXISTS {name} {definition}"))
+        };
+        let added: Vec<String> = missing.iter().filter_map(definition).collect();
+        format!("ALTER TABLE {} {};", table_text(table), added.join(", "))
     }
 
     fn settling(&self, settings: &Settings) -> Option<Finding> {
@@ -150,18 +177,25 @@ impl Table {
         }
         let table = &settings.outbox_table;
         let missing = self.missing(&["published", "published_at"]);
+        let subject = on_postgres(format!("columns to mark rows of {table}"));
+        if table.marks().is_empty() {
+            let why = "after_publish = mark has nothing to set, and the relay does not start";
+            let fix = "set after_publish to delete or keep, or say in columns which column is \
+                       published_at";
+            return Some(subject.failure("none", why, fix.to_owned()));
+        }
         if missing.is_empty() {
             return None;
         }
-        Some(on_postgres(format!("columns to mark rows of {table}")).failure(
-            format!("without {}", missing.join(", ")),
+        Some(subject.failure(
+            self.without(&missing),
             "after_publish = mark sets them once an event is safe, and the relay does not start \
              without; if rows were published by something else, set published = true for those",
-            add(table, &missing),
+            self.add(table, &missing),
         ))
     }
 
-    fn parking(&self, table: &TableName) -> Finding {
+    fn parking(&self, table: &Outbox) -> Finding {
         let subject = on_postgres(format!("columns to park rows of {table}"));
         let mut wanted = PARKING_COLUMNS.to_vec();
         wanted.push("published");
@@ -170,16 +204,16 @@ impl Table {
             return subject.ok("there");
         }
         subject.warning(
-            format!("without {}", missing.join(", ")),
+            self.without(&missing),
             "an event that Redis refuses cannot be set aside: it stops the relay instead",
-            add(table, &missing),
+            self.add(table, &missing),
         )
     }
 
-    fn types(&self, table: &TableName) -> Vec<Finding> {
+    fn types(&self, table: &Outbox) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (names, wanted, allowed) in TYPES {
-            for column in names.iter().filter_map(|name| self.column(name)) {
+            for (part, column) in names.iter().filter_map(|part| Some((part, self.column(part)?))) {
                 let base = column.type_name.split('(').next().unwrap_or_default();
                 // timestamp(3) with time zone
                 let base = match column.type_name.rsplit_once(')') {
@@ -187,18 +221,18 @@ impl Table {
                     None => base.to_owned(),
                 };
                 if !allowed.contains(&base.as_str()) {
-                    findings.push(wrong_type(table, column, wanted));
+                    findings.push(wrong_type(table, (part, column), wanted));
                 }
             }
         }
-        let json = ["json", "jsonb", "text", "character varying"];
+        let json = ["json", "jsonb", "text", "character varying", "bytea"];
         let payload = self.column("payload");
         let is_json = |column: &&Column| json.iter().any(|name| column.type_name.starts_with(name));
         if let Some(column) = payload.filter(|column| !is_json(column)) {
-            findings.push(wrong_type(table, column, "jsonb"));
+            findings.push(wrong_type(table, ("payload", column), "jsonb"));
         }
-        let is_ours = |name: &str| ["published", "published_at"].contains(&name);
-        let ours = self.columns.iter().filter(|column| is_ours(&column.name));
+        let marks = table.marks();
+        let ours = self.columns.iter().filter(|column| marks.contains(&column.name.as_str()));
         for column in ours.filter(|column| column.is_generated) {
             let name = name_text(&column.name);
             findings.push(on_postgres(format!("column {} of {table}", column.name)).failure(
@@ -210,7 +244,7 @@ impl Table {
         findings
     }
 
-    fn hazards(&self, table: &TableName, role: &str) -> Vec<Finding> {
+    fn hazards(&self, table: &Outbox, role: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.is_unlogged {
             findings.push(on_postgres(format!("table {table}")).failure(
@@ -230,16 +264,15 @@ impl Table {
     }
 }
 
-fn wrong_type(table: &TableName, column: &Column, wanted: &str) -> Finding {
+fn wrong_type(table: &Outbox, (part, column): (&str, &Column), wanted: &str) -> Finding {
     let (name, alter) = (name_text(&column.name), format!("ALTER TABLE {}", table_text(table)));
-    let fix = if column.name == "id" {
+    let fix = if part == "id" {
         // Nothing makes a number of a uuid.
         format!(
-            "{alter} RENAME COLUMN id TO old_id;\n{alter} ADD COLUMN id bigserial;\n-- and let the \
-             application write old_id where it wrote id"
+            "set columns = \"id = {ROW_NUMBER}\", and run `walrelay setup`: it adds that column"
         )
     } else {
-        let known = DEFINITIONS.iter().find(|(known, _)| *known == column.name);
+        let known = DEFINITIONS.iter().find(|(known, _)| *known == part);
         let default = known.and_then(|(_, definition)| definition.split_once(" DEFAULT "));
         let default =
             default.map(|(_, value)| format!(", ALTER COLUMN {name} SET DEFAULT {value}"));
@@ -254,18 +287,6 @@ fn wrong_type(table: &TableName, column: &Column, wanted: &str) -> Finding {
         format!("the relay reads or writes it as {wanted}"),
         fix,
     )
-}
-
-fn add(table: &TableName, missing: &[&str]) -> String {
-    let definition = |name: &&str| {
-        let known = DEFINITIONS.iter().find(|(known, _)| known == name);
-        format!(
-            "ADD COLUMN IF NOT EXISTS {name} {}",
-            known.map_or("text", |(_, definition)| definition)
-        )
-    };
-    let added: Vec<String> = missing.iter().map(definition).collect();
-    format!("ALTER TABLE {} {};", table_text(table), added.join(", "))
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::check::finding::Level;
+use crate::config::{Preset, TableName};
 
 const SETUP: &str = include_str!("../../sql/migrations/0002_outbox_columns.sql");
 
-fn name() -> TableName {
-    TableName { schema: "identity".into(), name: "outbox".into() }
+fn name() -> Outbox {
+    TableName { schema: "identity".into(), name: "outbox".into() }.into()
 }
 
 fn table(columns: &[(&str, &str)]) -> Table {
@@ -54,7 +55,7 @@ fn a_column_of_another_type_is_named_with_what_makes_it_right() {
         ("attempts", "text"),
         ("published", "integer"),
         ("published_at", "date"),
-        ("payload", "bytea"),
+        ("payload", "integer"),
     ] {
         let findings = table(&[(column, type_name)]).types(&name());
         let [finding] = findings.as_slice() else { panic!("{column}: {findings:?}") };
@@ -64,5 +65,20 @@ fn a_column_of_another_type_is_named_with_what_makes_it_right() {
         assert_eq!(fix.contains("SET DEFAULT"), ["attempts", "published"].contains(&column));
     }
     let fix = table(&[("id", "uuid")]).types(&name()).remove(0).advice.unwrap().fix;
-    assert!(fix.contains("ADD COLUMN id bigserial;"), "{fix}");
+    assert!(fix.contains("columns = \"id = walrelay_id\""), "{fix}");
+}
+
+#[test]
+fn the_columns_of_another_table_are_asked_for_by_their_names() {
+    let mut outbox = name();
+    outbox.columns = Columns::new(Preset::OutboxEvents, "").unwrap();
+    let columns = [("id", "uuid"), ("aggregate_id", "uuid"), ("event_type", "text")];
+    let mut bare = table(&columns);
+    bare.parts = outbox.columns.clone();
+    let finding = bare.event(&outbox);
+    assert_eq!(finding.found, "without walrelay_id, event_data");
+    assert_eq!(finding.advice.unwrap().fix, "walrelay setup");
+    let fix = bare.parking(&outbox).advice.unwrap().fix;
+    assert!(fix.contains("IF NOT EXISTS retry_count integer NOT NULL DEFAULT 0"), "{fix}");
+    assert!(!fix.contains("published"), "no flag where a moment says it: {fix}");
 }

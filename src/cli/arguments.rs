@@ -12,6 +12,7 @@ use super::check::{self, Check};
 use super::dlq::{self, Dlq};
 use super::papers::{self, CompletionsOptions, ManOptions};
 use super::replay::{self, Replay};
+use super::schema::{self, Schema};
 use super::status::{self, StatusOptions};
 use super::tail::{self, TailOptions};
 use super::teardown::{self, TeardownOptions};
@@ -20,14 +21,16 @@ use super::verify::{self, Verify};
 const EXIT_CODES: &str = "\
 Settings come from defaults, a TOML file (--config), the environment (RELAY_<NAME>, or
 RELAY_<NAME>_FILE for a file that holds the value) and flags; later ones win.
-`walrelay config` shows them all.
+`walrelay config` shows them all. In the file a section [tables.NAME] for each of several tables
+changes what differs; --table NAME says which one is meant.
 
 Exit codes:
   0    done; for `run`: drained after SIGTERM or SIGINT
   1    something outside must be changed first: the message says what
   2    the command line or a setting is wrong
   `check` answers as monitoring plugins do: 0 OK, 1 a warning, 2 a failure
-  130  a second signal ended `run` at once
+  130  a second signal ended `run` at once, or one ended `tail` or `status --watch` while
+       nobody took what they printed
 
 Examples:
   walrelay setup --print | psql
@@ -37,9 +40,12 @@ Examples:
 const RUN_HELP: &str = "\
 The first SIGTERM or SIGINT has it finish what is in flight (shutdown_grace at most) and exit with
 0; the second ends it at once. Whatever ends it, the next one goes on from the slot.
+With several tables (sections [tables.NAME] in the file) a line runs for each: one that stops for
+good is said and tried again, and the others go on.
 
 Examples:
   walrelay run --config /etc/walrelay.toml
+  walrelay run --config /etc/walrelay.toml --table orders
   walrelay run --set mode=poll --log-level debug";
 
 const SETUP_HELP: &str = "\
@@ -49,6 +55,7 @@ ended: who is waited for is said.
 Examples:
   walrelay setup --print | less
   walrelay setup --role relay
+  walrelay setup --config /etc/walrelay.toml --table orders
   walrelay setup --notify --set mode=poll";
 
 const CONFIG_HELP: &str = "\
@@ -85,6 +92,9 @@ pub struct Common {
     /// Set one setting; may be repeated. Not for passwords: other users see command lines
     #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// The section [tables.NAME] of the file that is meant, where there are several
+    #[arg(long, global = true, value_name = "NAME")]
+    pub table: Option<String>,
     /// error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -146,6 +156,13 @@ pub enum Command {
     /// Prove that the streams hold what the outbox says, on a live system; repair what is missing
     #[command(after_help = verify::HELP)]
     Verify(Verify),
+    /// Hold rows and entries against the schemas of their payloads
+    #[command(after_help = schema::HELP)]
+    Schema {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Schema,
+    },
     /// Ask the running relay on this machine whether it is ready, for container health checks
     #[command(after_help = HEALTH_HELP)]
     Health,

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::range::Range;
+
 pub(super) const HELP: &str = "\
 Compares the outbox with the streams while everything runs; only reads, unless --repair is given.
 It finds
@@ -40,27 +42,12 @@ Examples:
 /// Which rows and entries, and what to do about what is missing.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Verify {
-    /// Only rows written at this time or later
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Only rows written before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    /// Only rows with this id or a higher one
-    #[arg(long, value_name = "ID", allow_negative_numbers = true)]
-    pub from_id: Option<i64>,
-    /// Only rows with this id or a lower one
-    #[arg(long, value_name = "ID", allow_negative_numbers = true)]
-    pub to_id: Option<i64>,
-    /// Only this stream; may be repeated. Without it all streams that the rows name
-    #[arg(long, value_name = "NAME")]
-    pub stream: Vec<String>,
+    /// Which.
+    #[command(flatten)]
+    pub range: Range,
     /// Also report every entry without a row, and what may or may not have been trimmed
     #[arg(long)]
     pub strict: bool,
-    /// Read at most so many rows and entries a second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rate: Option<u32>,
     /// As one JSON object
     #[arg(long)]
     pub json: bool,

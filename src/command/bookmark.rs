@@ -15,7 +15,7 @@ use super::dlq::say;
 use super::table::{Table, width};
 use super::terminal::clock;
 use crate::cli::Bookmark;
-use crate::config::{self, DatabaseUrl, Shards, TableName};
+use crate::config::{self, DatabaseUrl, Outbox, Shards};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Standpoint, Target};
 
@@ -24,7 +24,7 @@ const HEADS: [&str; 6] = ["NAME", "LSN", "HOLDS", "SINCE", "WAL STATUS", "LOST A
 /// What bookmarks are made of: the line whose events they are about.
 pub struct Line {
     /// The outbox.
-    pub table: TableName,
+    pub table: Outbox,
     /// What `publication_name` is set to.
     pub publication: String,
     /// What `slot_name` is set to.

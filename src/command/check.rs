@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::dlq::say;
 use super::table::printable;
-use super::terminal::{Colour, Style};
+use super::terminal::{Colour, Style, heading};
 use crate::check::{self, Area, Finding, Level};
 use crate::cli::Check;
 use crate::config::Settings;
@@ -18,16 +18,21 @@ use crate::error::Result;
 /// What monitoring plugins answer.
 const CODES: [(Level, u8); 3] = [(Level::Ok, 0), (Level::Warning, 1), (Level::Failure, 2)];
 
-/// Looks at both servers, writes what was found, and returns the exit code.
-pub async fn run(settings: &Settings, asked: Check, out: &mut impl Write) -> Result<u8> {
-    let findings = check::run(settings).await;
-    let text = if asked.json {
-        format!("{}\n", document(&findings))
-    } else {
-        text(&findings, Style::of_stdout())
-    };
-    say(out, &text)?;
-    Ok(code(check::worst(&findings), asked.allow_warnings))
+/// Looks at both servers, for each table, writes what was found, and returns the exit code.
+pub async fn run(all: &[Settings], asked: Check, out: &mut impl Write) -> Result<u8> {
+    let (mut worst, mut told) = (Level::Ok, Vec::new());
+    for (at, settings) in all.iter().enumerate() {
+        let (findings, table) = (check::run(settings).await, settings.table.as_deref());
+        worst = worst.max(check::worst(&findings));
+        let text = if asked.json {
+            format!("{}\n", document(table, &findings))
+        } else {
+            heading(table, at == 0) + &text(&findings, &told, Style::of_stdout())
+        };
+        say(out, &text)?;
+        told.extend(findings);
+    }
+    Ok(code(worst, asked.allow_warnings))
 }
 
 fn code(worst: Level, allows_warnings: bool) -> u8 {
@@ -35,7 +40,7 @@ fn code(worst: Level, allows_warnings: bool) -> u8 {
     CODES.iter().find(|(level, _)| *level == counts).map_or(2, |(_, code)| *code)
 }
 
-fn document(findings: &[Finding]) -> Value {
+fn document(table: Option<&str>, findings: &[Finding]) -> Value {
     let one = |finding: &Finding| {
         json!({
             "area": finding.area.name(),
@@ -47,13 +52,23 @@ fn document(findings: &[Finding]) -> Value {
         })
     };
     let all: Vec<Value> = findings.iter().map(one).collect();
-    json!({ "level": check::worst(findings).name(), "findings": all })
+    let mut document = json!({ "level": check::worst(findings).name(), "findings": all });
+    if let (Some(table), Some(fields)) = (table, document.as_object_mut()) {
+        fields.insert("table".to_owned(), table.into());
+    }
+    document
 }
 
-fn text(findings: &[Finding], style: Style) -> String {
+/// Without what was `told` of a table before it: of the servers the same is found for each.
+fn text(findings: &[Finding], told: &[Finding], style: Style) -> String {
+    let all = findings.len();
+    let findings: Vec<&Finding> =
+        findings.iter().filter(|finding| !told.contains(finding)).collect();
     let wide = findings.iter().map(|finding| finding.object.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for area in [Area::Postgres, Area::Redis] {
+    let has = |area| findings.iter().any(|finding| finding.area == area);
+    let areas = [Area::Postgres, Area::Redis, Area::Settings];
+    for area in areas.into_iter().filter(|area| *area != Area::Settings || has(*area)) {
         text += area.name();
         text.push('\n');
         for finding in findings.iter().filter(|finding| finding.area == area) {
@@ -71,7 +86,11 @@ fn text(findings: &[Finding], style: Style) -> String {
             },
         );
     let [failures, warnings] = counts;
-    text + &format!("{failures}, {warnings}, {} OK\n", count(Level::Ok))
+    let again = match all - findings.len() {
+        0 => String::new(),
+        again => format!("; {again} as above"),
+    };
+    text + &format!("{failures}, {warnings}, {} OK{again}\n", count(Level::Ok))
 }
 
 fn colour(level: Level) -> Colour {
@@ -122,7 +141,7 @@ mod tests {
     #[test]
     fn the_answer_is_aligned_and_tells_more_of_what_is_not_ok() {
         assert_eq!(
-            text(&findings(), Style::PLAIN),
+            text(&findings(), &[], Style::PLAIN),
             "PostgreSQL\n  \
                OK       version            x [2J\n  \
                FAILURE  setting wal_level  x [2J\n           \
@@ -141,8 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_of_a_table_is_not_told_again() {
+        let (all, told) = (findings(), &findings()[..2]);
+        let text = text(&all, told, Style::PLAIN);
+        assert!(!text.contains("version") && text.contains("WARNING  replicas"), "{text}");
+        assert!(text.ends_with("no failures, 1 warning, 0 OK; 2 as above\n"), "{text}");
+        assert_eq!(document(Some("orders"), &all)["table"], "orders");
+        assert!(document(None, &all).get("table").is_none());
+    }
+
+    #[test]
     fn json_has_every_field_of_every_finding() {
-        let document = document(&findings());
+        let document = document(None, &findings());
         assert_eq!(document["level"], "FAILURE");
         let first = json!({
             "area": "PostgreSQL", "object": "version", "level": "OK", "found": "x\u{1b}[2J",

@@ -15,9 +15,6 @@ use crate::error::{Error, Result};
 
 pub use crate::deadletters::Outbox;
 
-/// A hundred years: longer than any outbox lives, short enough for PostgreSQL's clock.
-const AGE_SECONDS_MAX: f64 = 100.0 * 365.25 * 86_400.0;
-
 /// Does what was asked, and writes the answer to `out`.
 pub async fn run(
     url: &DatabaseUrl,
@@ -43,11 +40,11 @@ pub async fn run(
 pub(super) fn filter(typed: &DlqFilter) -> Result<Filter> {
     let age = |flag: &str, text: &Option<String>| {
         let Some(text) = text else { return Ok(None) };
-        let age = config::duration(text).map_err(|reason| {
+        let age = config::age_seconds(text).map_err(|reason| {
             Error::usage(format!("{flag} {text:?} {reason}"))
                 .hint("a number with ms, s, m, h or d behind it, such as 2h")
         })?;
-        Ok(Some(age.as_secs_f64().min(AGE_SECONDS_MAX)))
+        Ok(Some(age))
     };
     Ok(Filter {
         stream: typed.stream.clone(),

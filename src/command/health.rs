@@ -10,15 +10,21 @@ use crate::telemetry;
 /// Longer than any answer from memory takes, shorter than the patience of an orchestrator.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Succeeds when /readyz of the relay on this machine says 200; writes what it does.
-pub async fn run(address: IpAddr, port: u16, out: &mut impl Write) -> Result<()> {
+/// Succeeds when /readyz of the relay on this machine says 200; writes what it does. With several
+/// tables all are meant, or this one.
+pub async fn run(
+    (address, port): (IpAddr, u16),
+    table: Option<&str>,
+    out: &mut impl Write,
+) -> Result<()> {
     if port == 0 {
         return Err(Error::usage(
             "http_port is 0: this relay serves no pages, so nothing can be asked",
         ));
     }
     let address = SocketAddr::new(reachable(address), port);
-    let (code, body) = telemetry::ask(address, "/readyz", TIMEOUT).await?;
+    let (code, body) =
+        telemetry::ask(address, &telemetry::path_of("/readyz", table), TIMEOUT).await?;
     let state = body.trim();
     if code != 200 {
         return Err(Error::definite(format!("walrelay at http://{address} is not ready: {state}"))

@@ -1,35 +1,36 @@
 //! `walrelay setup`: applies `sql/`, and says what it did. `--print` shows the same SQL and does
 //! nothing.
 //!
-//! In: settings and the name of a role, perhaps. Out: schema, columns, publication, slot, role. It
-//! must stay true that repeating it changes nothing, that nothing is ever dropped, altered in
-//! meaning or rewritten, and that what is printed is what would be run.
+//! In: settings and the name of a role, perhaps. Out: schema, columns, publication, slot, role, and
+//! functions beside our own table. It must stay true that repeating it changes nothing, that
+//! nothing is ever dropped, altered in meaning or rewritten, and that what is printed is what would
+//! be run.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::setup_functions as functions;
+use super::setup_table;
 use super::table::printable;
-use super::terminal::{clock, patiently};
-use crate::config::{Backlog, DatabaseUrl, Mode, Shard, Shards, TableName};
+use super::terminal::{clock, heading, patiently};
+use crate::config::{Backlog, DatabaseUrl, Mode, Outbox, Shard, Shards};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql, quote};
 
 const LOCK_SETUP: &str = include_str!("../../sql/queries/lock_setup.sql");
-const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const FIND_ROLE: &str = include_str!("../../sql/queries/find_role.sql");
 const OLDEST_TRANSACTION: &str = include_str!("../../sql/queries/oldest_transaction.sql");
-const IDENTITY: &str = include_str!("../../sql/migrations/0001_identity.sql");
-const OUTBOX_COLUMNS: &str = include_str!("../../sql/migrations/0002_outbox_columns.sql");
 const ROLE_REPLICATION: &str = include_str!("../../sql/role_replication.sql");
 const ROLE: &str = include_str!("../../sql/role.sql");
 
 /// What is to be set up.
 pub struct Plan<'a> {
+    /// The section of the table, where there are sections; and whether it is the first.
+    pub section: (Option<&'a str>, bool),
     /// The outbox.
-    pub table: &'a TableName,
+    pub table: &'a Outbox,
     /// The publication, or the beginning of the shards' names.
     pub publication: &'a str,
     /// The slot, or the beginning of the shards' names.
@@ -44,18 +45,11 @@ pub struct Plan<'a> {
     pub notify: bool,
     /// The role that the relay is to run as, if one is wanted.
     pub role: Option<&'a str>,
+    /// The largest event: beside our own table come functions that refuse a larger one.
+    pub event_bytes_max: usize,
 }
 
 impl Plan<'_> {
-    /// Our own table is created; another outbox is somebody else's, and only completed.
-    fn creates_table(&self) -> bool {
-        self.table.schema == "identity" && self.table.name == "outbox"
-    }
-
-    fn columns_sql(&self) -> String {
-        OUTBOX_COLUMNS.replace("{table}", &quote::qualified(&self.table.schema, &self.table.name))
-    }
-
     fn role_sql(&self, role: &str) -> String {
         let mut sql = ROLE.to_owned();
         if self.mode != Mode::Poll {
@@ -64,22 +58,23 @@ impl Plan<'_> {
         sql.replace("{role_text}", &quote::literal(role))
             .replace("{role}", &quote::ident(role))
             .replace("{schema}", &quote::ident(&self.table.schema))
-            .replace("{table}", &quote::qualified(&self.table.schema, &self.table.name))
+            .replace("{table_text}", &quote::literal(&self.table.quoted()))
+            .replace("{written}", &setup_table::written(self.table))
+            .replace("{table}", &self.table.quoted())
     }
 
     /// The whole of it as a script for psql.
     #[must_use]
     pub fn script(&self) -> String {
+        let section = self.section.0;
+        let section = section.map_or_else(String::new, |table| format!("-- [tables.{table}]\n"));
         let mut parts = vec![
-            "-- What `walrelay setup` runs. Not in one transaction: a slot cannot be created \
-             behind writes.\n"
-                .to_owned(),
+            section
+                + "-- What `walrelay setup` runs. Not in one transaction: a slot cannot be created \
+             behind writes.\n",
             postgres::SESSION.to_owned(),
         ];
-        if self.creates_table() {
-            parts.push(IDENTITY.to_owned());
-        }
-        parts.push(self.columns_sql());
+        parts.extend(setup_table::script(self.table));
         if self.notify {
             parts.push(postgres::notify_sql(self.table));
         }
@@ -93,6 +88,9 @@ impl Plan<'_> {
             }
         }
         parts.extend(self.role.map(|role| self.role_sql(role)));
+        if functions::are_for(self.table) {
+            parts.push(functions::sql(self.event_bytes_max));
+        }
         parts.join("\n")
     }
 }
@@ -129,9 +127,12 @@ pub async fn run(
     // lock_timeout would end this wait early; the other setup takes some milliseconds.
     client.batch_execute("RESET lock_timeout").await.map_err(|error| from_sql(doing, error))?;
     client.batch_execute(LOCK_SETUP).await.map_err(|error| from_sql(doing, error))?;
+    let (section, is_first) = plan.section;
+    out.write_all(heading(section, is_first).as_bytes()).map_err(unwritable)?;
     let mut report = Report { out };
     report.line("server", "", &format!("PostgreSQL {} at {}", facts.version, target.label()))?;
-    set_up_table(&client, plan, &mut report).await?;
+    let outcome = setup_table::set_up(&client, plan.table).await?;
+    report.line("table", &plan.table.to_string(), &outcome)?;
 
     if plan.notify {
         postgres::install_notify(&client, plan.table).await?;
@@ -142,6 +143,10 @@ pub async fn run(
     }
     if let Some(role) = plan.role {
         set_up_role(&client, plan, role, &mut report).await?;
+    }
+    if functions::are_for(plan.table) {
+        let outcome = functions::install(&client, plan.event_bytes_max).await?;
+        report.line("functions", "identity.emit_event etc.", &outcome)?;
     }
     Ok(())
 }
@@ -207,57 +212,6 @@ async fn waits_for(target: &Target, slot: &str) -> String {
     printable(&text).into_owned()
 }
 
-async fn set_up_table(
-    client: &Client,
-    plan: &Plan<'_>,
-    report: &mut Report<'_, impl Write>,
-) -> Result<()> {
-    let name = plan.table.to_string();
-    let before = columns(client, plan.table).await?;
-    if plan.creates_table() {
-        let doing = "cannot create schema identity";
-        client.batch_execute(IDENTITY).await.map_err(|error| from_sql(doing, error))?;
-    } else if before.is_empty() {
-        return Err(Error::definite(format!("table {name} does not exist")).hint(
-            "walrelay creates identity.outbox only; create your own outbox, or correct \
-                 outbox_table",
-        ));
-    }
-    let between = columns(client, plan.table).await?;
-    // ADD COLUMN IF NOT EXISTS locks the table even where it adds nothing: only when something is
-    // missing.
-    if added_columns().iter().any(|column| !between.contains(*column)) {
-        let doing = format!("cannot add columns to table {name}");
-        client.batch_execute(&plan.columns_sql()).await.map_err(|error| from_sql(&doing, error))?;
-    }
-    let after = columns(client, plan.table).await?;
-    let outcome = if before.is_empty() {
-        "created".to_owned()
-    } else {
-        let new: Vec<&str> = after.difference(&before).map(String::as_str).collect();
-        if new.is_empty() { "found".to_owned() } else { format!("added {}", new.join(", ")) }
-    };
-    report.line("table", &name, &outcome)
-}
-
-/// The columns that 0002 adds, read from itself.
-fn added_columns() -> Vec<&'static str> {
-    OUTBOX_COLUMNS
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("ADD COLUMN IF NOT EXISTS "))
-        .filter_map(|rest| rest.split(' ').next())
-        .collect()
-}
-
-async fn columns(client: &Client, table: &TableName) -> Result<BTreeSet<String>> {
-    let doing = format!("cannot read the columns of table {table}");
-    let rows = client
-        .query(FIND_TABLE, &[&table.schema, &table.name])
-        .await
-        .map_err(|error| from_sql(&doing, error))?;
-    Ok(rows.iter().map(|row| row.get("column_name")).collect())
-}
-
 async fn set_up_role(
     client: &Client,
     plan: &Plan<'_>,
@@ -296,11 +250,24 @@ impl<W: Write> Report<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Inputs, load};
+    use crate::config::{Inputs, TableName, load};
 
-    fn plan<'a>(table: &'a TableName, role: Option<&'a str>, shards: &'a Shards) -> Plan<'a> {
+    fn plan<'a>(table: &'a Outbox, role: Option<&'a str>, shards: &'a Shards) -> Plan<'a> {
         let (backlog, mode, notify) = (Backlog::Publish, Mode::Wal, true);
-        Plan { table, publication: "p'\"", slot: "walrelay", shards, backlog, mode, notify, role }
+        let (publication, slot, event_bytes_max) = ("p'\"", "walrelay", 4_711);
+        let section = (None, true);
+        Plan {
+            section,
+            table,
+            publication,
+            slot,
+            shards,
+            backlog,
+            mode,
+            notify,
+            role,
+            event_bytes_max,
+        }
     }
 
     fn whole() -> Shards {
@@ -309,12 +276,21 @@ mod tests {
 
     #[test]
     fn the_script_has_no_placeholder_left() {
-        let table = TableName { schema: "identity".into(), name: "outbox".into() };
+        let table = TableName { schema: "identity".into(), name: "outbox".into() }.into();
         let script = plan(&table, Some("re\"lay"), &whole()).script();
-        let left =
-            ["{table}", "{publication", "{slot}", "{role", "{schema}", "{publishes", "{others}"];
+        let left = [
+            "{table}",
+            "{publication",
+            "{slot}",
+            "{role",
+            "{schema}",
+            "{publishes",
+            "{others}",
+            "{max",
+        ];
         assert!(left.iter().all(|mark| !script.contains(mark)), "{script}");
         assert!(script.contains("CREATE TABLE identity.outbox"));
+        assert!(script.contains("bytes_max CONSTANT bigint := 4711;"));
         assert!(script.contains(r#"CREATE PUBLICATION "p'""" FOR TABLE "identity"."outbox""#));
         assert!(script.contains(r"WHERE pubname = 'p''"));
         assert!(script.contains(r#"GRANT SELECT ON "identity"."outbox" TO "re""lay";"#));
@@ -322,18 +298,18 @@ mod tests {
 
     #[test]
     fn polling_is_set_up_without_anything_of_replication() {
-        let table = TableName { schema: "identity".into(), name: "outbox".into() };
+        let table = TableName { schema: "identity".into(), name: "outbox".into() }.into();
         let shards = whole();
         let plan = Plan { mode: Mode::Poll, notify: false, ..plan(&table, Some("relay"), &shards) };
         let script = plan.script();
-        for word in ["PUBLICATION", "replication_slot", "REPLICATION", "TRIGGER"] {
+        for word in ["PUBLICATION", "replication_slot", "REPLICATION", "walrelay_notify"] {
             assert!(!script.contains(word), "{word} in\n{script}");
         }
     }
 
     #[test]
     fn each_shard_gets_a_publication_for_its_rows_and_a_slot() {
-        let table = TableName { schema: "identity".into(), name: "outbox".into() };
+        let table = TableName { schema: "identity".into(), name: "outbox".into() }.into();
         let flags = vec![("shards".to_owned(), "3".to_owned(), "--set".to_owned())];
         let loaded = load(&Inputs { flags, ..Inputs::default() }).unwrap();
         let shards = loaded.shards().unwrap();
@@ -348,11 +324,10 @@ mod tests {
 
     #[test]
     fn a_foreign_table_is_completed_and_never_created() {
-        let table = TableName { schema: "app".into(), name: "events".into() };
+        let table = TableName { schema: "app".into(), name: "events".into() }.into();
         let script = plan(&table, None, &whole()).script();
-        assert!(!script.contains("CREATE TABLE"));
+        assert!(!script.contains("CREATE TABLE") && !script.contains("emit_event"));
         assert!(script.contains(r#"ALTER TABLE "app"."events""#));
-        assert!(added_columns().contains(&"dead_lettered_at"));
-        assert_eq!(added_columns().len(), 13);
+        assert!(script.contains("ADD COLUMN IF NOT EXISTS dead_lettered_at timestamptz"));
     }
 }

@@ -17,7 +17,7 @@ use super::status_servers;
 use super::status_view::View;
 use super::terminal::{put, remark};
 use crate::cli::StatusOptions;
-use crate::config::{self, AfterPublish, DatabaseUrl, Loaded, Shards, TableName};
+use crate::config::{self, AfterPublish, DatabaseUrl, Loaded, Outbox, Shards};
 use crate::error::{EXIT_FAILURE, EXIT_OK, Error, Result};
 use crate::outbox::moment;
 use crate::shutdown::Interrupt;
@@ -33,12 +33,14 @@ const WATCH_MAX: Duration = Duration::from_secs(86_400);
 
 /// Whose status: what the settings say.
 pub struct Subject {
+    /// The table's section, where there are sections.
+    section: Option<String>,
     page: SocketAddr,
     pub(super) database: Option<DatabaseUrl>,
     pub(super) redis: Option<SecretString>,
     pub(super) connect_timeout: Duration,
     pub(super) redis_timeout: Duration,
-    pub(super) table: TableName,
+    pub(super) table: Outbox,
     pub(super) slot: String,
     pub(super) shards: Shards,
     pub(super) stream: String,
@@ -51,6 +53,7 @@ impl Subject {
         let (address, port) = loaded.http()?;
         let (table, _, slot) = loaded.names()?;
         Ok(Self {
+            section: loaded.table().map(str::to_owned),
             page: SocketAddr::new(reachable(address), port),
             database: loaded.database_url().ok(),
             redis: loaded.redis_url().ok(),
@@ -72,6 +75,12 @@ impl Subject {
 
     /// One look.
     async fn look(&self, url: Option<&str>) -> Report {
+        let mut report = Box::pin(self.look_anywhere(url)).await;
+        report.section.clone_from(&self.section);
+        report
+    }
+
+    async fn look_anywhere(&self, url: Option<&str>) -> Report {
         let no_answer = match self.ask_relay(url).await {
             Ok(mut report) => {
                 // Who names a relay may mean one between other servers than the settings do.
@@ -96,8 +105,12 @@ impl Subject {
             }
             None => (self.page, format!("http://{}", self.page)),
         };
-        let (code, body) = telemetry::ask(address, "/status", PAGE_TIMEOUT).await?;
+        let path = telemetry::path_of("/status", self.section.as_deref());
+        let (code, body) = telemetry::ask(address, &path, PAGE_TIMEOUT).await?;
         let no_relay = || Error::definite(format!("what answers at {base} is no walrelay"));
+        if code == 404 && self.section.is_some() {
+            return Err(Error::definite(format!("the relay at {base}: {}", body.trim())));
+        }
         if code != 200 {
             return Err(no_relay());
         }
@@ -128,37 +141,42 @@ fn authority(url: &str) -> Result<&str> {
     if is_plain && port.is_some_and(|port| port > 0) { Ok(authority) } else { Err(wrong()) }
 }
 
-/// Looks once, or until it is told to stop. The exit code.
-pub async fn run(subject: &Subject, asked: &StatusOptions, out: &mut impl Write) -> Result<u8> {
+/// Looks once, or until it is told to stop. The exit code: of several tables each must be well.
+pub async fn run(all: &[Subject], asked: &StatusOptions, out: &mut impl Write) -> Result<u8> {
     let every = asked.watch.as_deref().map(interval).transpose()?;
     let url = asked.url.as_deref();
     url.map(authority).transpose()?;
     let view = View::new(asked.json, every);
     let Some(every) = every else {
-        let mut report = subject.look(url).await;
-        if report.source == "relay" && report.rates.is_none() {
-            tokio::time::sleep(RATE_PAUSE).await;
-            let first = (report.published, RATE_PAUSE);
-            report = subject.look(url).await;
-            fill_rate(&mut report, first);
+        let mut reports = Vec::with_capacity(all.len());
+        for subject in all {
+            reports.push(look_with_rate(subject, url).await);
         }
-        if let (Some(why), false) = (&report.no_answer, asked.json) {
+        if let (Some(why), false) =
+            (reports.iter().find_map(|report| report.no_answer.as_ref()), asked.json)
+        {
             remark(&format!("{why}: this is what the servers say"));
         }
-        put(out, &view.text(&report, moment::now()))?;
-        return Ok(if report.ok { EXIT_OK } else { EXIT_FAILURE });
+        put(out, &view.text(&reports, moment::now()))?;
+        let is_well = reports.iter().all(|report| report.ok);
+        return Ok(if is_well { EXIT_OK } else { EXIT_FAILURE });
     };
     let mut interrupt = Interrupt::listen()?;
     let watching = async {
-        let mut before: Option<(Option<u64>, Instant)> = None;
+        let mut before: Vec<Option<(Option<u64>, Instant)>> = vec![None; all.len()];
         loop {
             let began = Instant::now();
-            let mut report = subject.look(url).await;
-            if let (None, Some((published, at))) = (&report.rates, before) {
-                fill_rate(&mut report, (published, began - at));
+            let mut reports = Vec::with_capacity(all.len());
+            for (subject, before) in all.iter().zip(&mut before) {
+                let looked = Instant::now();
+                let mut report = subject.look(url).await;
+                if let (None, Some((published, at))) = (&report.rates, *before) {
+                    fill_rate(&mut report, (published, looked - at));
+                }
+                *before = Some((report.published, looked));
+                reports.push(report);
             }
-            before = Some((report.published, began));
-            if !put(out, &view.text(&report, moment::now()))? {
+            if !put(out, &view.text(&reports, moment::now()))? {
                 return Ok(());
             }
             tokio::time::sleep_until(began + every).await;
@@ -169,6 +187,18 @@ pub async fn run(subject: &Subject, asked: &StatusOptions, out: &mut impl Write)
         () = interrupt.came() => {}
     }
     Ok(EXIT_OK)
+}
+
+/// One look, and another one where the relay is so old that it tells no rates.
+async fn look_with_rate(subject: &Subject, url: Option<&str>) -> Report {
+    let mut report = subject.look(url).await;
+    if report.source == "relay" && report.rates.is_none() {
+        tokio::time::sleep(RATE_PAUSE).await;
+        let first = (report.published, RATE_PAUSE);
+        report = subject.look(url).await;
+        fill_rate(&mut report, first);
+    }
+    report
 }
 
 /// The rate between two looks, for a relay that tells none. One that began anew has none yet.

@@ -13,6 +13,9 @@ use crate::postgres::Surveyed;
 /// One look.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Report {
+    /// Of which of several tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
     /// `relay`, or `servers` where none answered.
     pub source: &'static str,
     pub url: Option<String>,

@@ -10,11 +10,11 @@ use tokio_postgres::Client;
 
 use super::status::Subject;
 use super::status_report::{Holder, Line, Rows, Stream};
-use crate::config::{AfterPublish, DatabaseUrl, TableName};
+use crate::config::{AfterPublish, DatabaseUrl, Outbox};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::outbox::moment;
-use crate::postgres::{self, Surveyed, Target, Tenure, from_sql, quote};
+use crate::postgres::{self, Surveyed, Target, Tenure, from_sql};
 use crate::sink::{self, Failure, Reader, Timeouts};
 
 const SERVER: &str = include_str!("../../sql/queries/status_server.sql");
@@ -161,7 +161,7 @@ async fn system(client: &Client) -> Option<String> {
 }
 
 /// Counts rows, each kind by itself: what cannot be counted is not known.
-async fn rows(client: &Client, table: &TableName, after_publish: AfterPublish) -> Rows {
+async fn rows(client: &Client, table: &Outbox, after_publish: AfterPublish) -> Rows {
     let mut rows = Rows::default();
     let columns = match client.query(FIND_TABLE, &[&table.schema, &table.name]).await {
         Ok(found) => found,
@@ -170,7 +170,8 @@ async fn rows(client: &Client, table: &TableName, after_publish: AfterPublish) -
             return rows;
         }
     };
-    let has = |name| columns.iter().any(|row| row.get::<_, &str>("column_name") == name);
+    let parts = table.parts(&postgres::names_and_types(&columns));
+    let has = |part: &str| parts.has(part);
     if columns.is_empty() {
         rows.error = Some(format!("table {table} does not exist"));
         return rows;
@@ -179,11 +180,8 @@ async fn rows(client: &Client, table: &TableName, after_publish: AfterPublish) -
         rows.error = Some(format!("table {table} lacks columns that `walrelay setup` adds"));
         return rows;
     }
-    let created_at = if has("created_at") { "created_at" } else { "NULL::timestamptz" };
-    let sql = |template: &str| {
-        let quoted = quote::qualified(&table.schema, &table.name);
-        template.replace("{table}", &quoted).replace("{created_at}", created_at)
-    };
+    let known = table.without(has);
+    let sql = |template: &str| known.sql(template);
     let whole = |row: &tokio_postgres::Row, name: &str| {
         row.try_get::<_, i64>(name).ok().and_then(|count| u64::try_from(count).ok())
     };

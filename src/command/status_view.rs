@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::status_report::{Line, Report, Stream, is_fine};
 use super::status_servers::who;
 use super::table::{Table, printable, width};
-use super::terminal::{Colour, Style, amount, clock};
+use super::terminal::{Colour, Style, amount, clock, heading};
 use crate::outbox::moment::to_the_second;
 
 /// To the top left; to the end of the line; to the end of the screen.
@@ -48,16 +48,18 @@ impl View {
         Self { json, every, is_terminal: stdout().is_terminal(), style: Style::of_stdout() }
     }
 
-    /// What is written of one look, at `now`.
-    pub fn text(&self, report: &Report, now: i64) -> String {
+    /// What is written of one look at each table, at `now`.
+    pub fn text(&self, reports: &[Report], now: i64) -> String {
         match self.every {
-            _ if self.json => json(report, now),
-            None => self.whole(report),
-            Some(_) if !self.is_terminal => line(report, now),
+            _ if self.json => reports.iter().map(|report| json(report, now)).collect(),
+            None => self.all(reports),
+            Some(_) if !self.is_terminal => {
+                reports.iter().map(|report| line(report, now)).collect()
+            }
             Some(every) => {
                 let every = every.as_secs_f64();
                 let foot = format!("{}, every {every} s; Ctrl-C ends", to_the_second(now));
-                let text = format!("{}\n{}\n", self.whole(report), self.dim(&foot));
+                let text = format!("{}\n{}\n", self.all(reports), self.dim(&foot));
                 format!("{HOME}{}{END_OF_SCREEN}", text.replace('\n', END_OF_LINE))
             }
         }
@@ -65,6 +67,13 @@ impl View {
 
     fn dim(&self, text: &str) -> String {
         self.style.paint(Colour::Dim, text)
+    }
+
+    fn all(&self, reports: &[Report]) -> String {
+        let of_table = |(at, report): (usize, &Report)| {
+            heading(report.section.as_deref(), at == 0) + &self.whole(report)
+        };
+        reports.iter().enumerate().map(of_table).collect()
     }
 
     fn whole(&self, report: &Report) -> String {
@@ -312,7 +321,11 @@ fn json(report: &Report, now: i64) -> String {
 /// All that matters in one line, for logs.
 fn line(report: &Report, now: i64) -> String {
     let (lag, rows) = (&report.lag, &report.rows);
-    let mut text = format!("{} {}", to_the_second(now), report.state);
+    let mut text = to_the_second(now);
+    if let Some(section) = &report.section {
+        let _always = write!(text, " [tables.{section}]");
+    }
+    let _always = write!(text, " {}", report.state);
     if let Some(seconds) = report.state_seconds {
         let _always = write!(text, " for {}", clock(seconds));
     }

@@ -38,10 +38,15 @@ impl Printer {
 
     /// The line, with its end.
     pub fn line(&self, stream: &str, entry: &Entry, event: &Event) -> String {
-        if self.json { json(stream, entry, event) } else { self.pretty(stream, entry, event) }
+        if self.json {
+            json(stream, entry, event)
+        } else {
+            self.pretty(stream, entry, event, moment::now())
+        }
     }
 
-    fn pretty(&self, stream: &str, entry: &Entry, event: &Event) -> String {
+    /// `now`: microseconds since 1970.
+    fn pretty(&self, stream: &str, entry: &Entry, event: &Event, now: i64) -> String {
         let part = |name| printable(event.get(name).unwrap_or("-")).into_owned();
         let id_width =
             if self.width.is_some_and(|width| width < WIDE) { ID_NARROW } else { ID_WIDE };
@@ -54,7 +59,7 @@ impl Printer {
         let aggregate = cut(&part("aggregate_id"), id_width);
         let event_id = cut(&printable(event.event_id()), id_width);
         let latency = latency(entry, event).map_or_else(|| "-".to_owned(), latency_text);
-        let time = time(entry, moment::now());
+        let time = time(entry, now);
         let head = format!("{time}  {stream}  {kind}  {aggregate}  {event_id}  {latency:>9}");
         let rest = rest(event);
         let used = head.chars().count() + 2;
@@ -175,7 +180,7 @@ mod tests {
 
     fn pretty(entry: &Entry, width: Option<usize>) -> String {
         let printer = Printer { json: false, width, style: Style::PLAIN };
-        printer.line("identity.user.v1", entry, &Event::of(entry))
+        printer.pretty("identity.user.v1", entry, &Event::of(entry), micros(entry))
     }
 
     fn usual(payload: &[u8]) -> Entry {

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::teardown_plan::Plan;
-use super::terminal::{ask, put};
+use super::terminal::{ask, heading, put};
 use crate::cli::TeardownOptions;
-use crate::config::{DatabaseUrl, Loaded, Shard, TableName};
+use crate::config::{DatabaseUrl, Loaded, Outbox, Shard};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Facts, Target, Tenure, from_sql, quote};
 
@@ -29,9 +29,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whose, by the settings.
 pub struct Subject {
+    /// The table's section, where there are sections.
+    section: Option<String>,
     url: DatabaseUrl,
     timeout: Duration,
-    pub(super) table: TableName,
+    pub(super) table: Outbox,
     pub(super) publication: String,
     pub(super) slot: String,
 }
@@ -41,12 +43,22 @@ impl Subject {
     pub fn new(loaded: &Loaded) -> Result<Self> {
         let (table, publication, slot) = loaded.names()?;
         let (url, timeout) = (loaded.database_url()?, loaded.duration("connect_timeout")?);
-        Ok(Self { url, timeout, table, publication, slot })
+        let section = loaded.table().map(str::to_owned);
+        Ok(Self { section, url, timeout, table, publication, slot })
     }
 }
 
-/// Shows, asks, drops.
-pub async fn run(subject: &Subject, asked: TeardownOptions, out: &mut impl Write) -> Result<()> {
+/// Shows, asks, drops, one table after the other: the first that cannot be torn down ends it.
+pub async fn run(all: &[Subject], asked: TeardownOptions, out: &mut impl Write) -> Result<()> {
+    for (at, subject) in all.iter().enumerate() {
+        let section = subject.section.as_deref();
+        put(out, &heading(section, at == 0))?;
+        tear_down(subject, asked, out).await.map_err(|error| error.of_table(section))?;
+    }
+    Ok(())
+}
+
+async fn tear_down(subject: &Subject, asked: TeardownOptions, out: &mut impl Write) -> Result<()> {
     let target = Target::new(&subject.url, subject.timeout)?;
     let mut client = target.sql().await?;
     postgres::set_up_session(&client).await?;
@@ -139,12 +151,11 @@ async fn drop_all(
     gone: &mut Vec<String>,
 ) -> Result<()> {
     let Subject { table, .. } = subject;
-    let quoted = quote::qualified(&table.schema, &table.name);
     let function = quote::qualified(&table.schema, "walrelay_notify");
     let mut statements = Vec::new();
     if plan.has_trigger {
         let doing = format!("cannot drop the trigger of table {table}");
-        statements.push((doing, DROP_NOTIFY.replace("{table}", &quoted)));
+        statements.push((doing, table.sql(DROP_NOTIFY)));
     }
     if plan.has_function {
         let doing = format!("cannot drop function {function}()");

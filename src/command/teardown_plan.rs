@@ -139,7 +139,7 @@ impl Plan {
         }
         let role = &facts.role;
         if self.has_trigger && !row.get::<_, bool>("owns_table") {
-            let quoted = quote::qualified(&table.schema, &table.name);
+            let quoted = table.quoted();
             self.lacking.push((
                 format!("role {role:?} does not own table {table}: it may not drop its trigger"),
                 format!("ALTER TABLE {quoted} OWNER TO {}", quote::ident(role)),

@@ -68,6 +68,12 @@ pub(super) fn put(out: &mut impl Write, text: &str) -> Result<bool> {
     }
 }
 
+/// What stands above the answer about one of several tables: its section, as in the file.
+pub(super) fn heading(table: Option<&str>, is_first: bool) -> String {
+    let between = if is_first { "" } else { "\n" };
+    table.map_or_else(String::new, |table| format!("{between}[tables.{table}]\n"))
+}
+
 /// A word about the work, on standard error.
 pub(super) fn remark(text: &str) {
     write(&format!("{text}\n"));

@@ -14,17 +14,25 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::verify::{self, Asked, Kind, Repair, Report, Watch};
 
-/// Compares, and writes what was found.
-pub async fn run(settings: &Settings, typed: &cli::Verify, out: &mut impl Write) -> Result<()> {
-    let asked = Asked {
+/// The range that was typed, to be read.
+pub(super) fn asked(typed: &cli::Range) -> Asked {
+    Asked {
         since: typed.since.clone(),
         until: typed.until.clone(),
         from_id: typed.from_id,
         to_id: typed.to_id,
         streams: typed.stream.clone(),
-        is_strict: typed.strict,
         rate: typed.rate,
+        ..Asked::default()
+    }
+}
+
+/// Compares, and writes what was found.
+pub async fn run(settings: &Settings, typed: &cli::Verify, out: &mut impl Write) -> Result<()> {
+    let asked = Asked {
+        is_strict: typed.strict,
         repair: typed.repair.repair.then_some(Repair { is_sure: typed.repair.yes }),
+        ..asked(&typed.range)
     };
     let began = Instant::now();
     let mut steps = Steps::default();
@@ -65,12 +73,12 @@ fn verdict(report: &Report) -> Result<()> {
 
 /// One step after the other, each with its own progress.
 #[derive(Default)]
-struct Steps {
+pub(super) struct Steps {
     now: Option<Progress>,
 }
 
 impl Steps {
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         if let Some(step) = self.now.take() {
             step.end();
         }

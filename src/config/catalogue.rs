@@ -1,93 +1,10 @@
 //! Every setting, defined once: name, default, what is allowed, and what it does.
 //!
-//! `walrelay config`, the messages about wrong values and the README's table come from this list (a
+//! `walrelay config`, the messages about wrong values and docs/settings.md come from this list (a
 //! test compares the last), so they cannot drift apart.
 
-use std::fmt;
-use std::time::Duration;
-
-use super::values;
-
-/// What a setting takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A PostgreSQL URL.
-    DatabaseUrl,
-    /// A Redis URL.
-    RedisUrl,
-    /// A slot's name.
-    SlotName,
-    /// A name of PostgreSQL's.
-    Identifier,
-    /// A table with its schema.
-    Table,
-    /// A stream's name.
-    StreamName,
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// When an entry counts as safe.
-    Durability,
-    /// True or false.
-    Switch,
-    /// A whole number between these.
-    Count(u64, u64),
-    /// A whole number between these, or `off`.
-    CountOrOff(u64, u64),
-    /// Bytes between these.
-    Size(u64, u64),
-    /// Milliseconds between these.
-    Duration(u64, u64),
-    /// Milliseconds between these, or `off`.
-    DurationOrOff(u64, u64),
-    /// A number with a fraction, between these hundredths.
-    Decimal(u32, u32),
-    /// An IP address.
-    Address,
-    /// Some of the shards.
-    ShardList,
-    /// A word that only friends know.
-    Token,
-}
-
-impl fmt::Display for Kind {
-    /// What is allowed, as it stands in messages and in the README.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DatabaseUrl => f.write_str("postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
-            Self::RedisUrl => {
-                f.write_str("redis://USER:PASSWORD@HOST:PORT/DB, rediss:// or unix://")
-            }
-            Self::SlotName => f.write_str("1 to 63 of a-z, 0-9 and _"),
-            Self::Identifier => f.write_str("1 to 63 bytes"),
-            Self::Table => f.write_str("SCHEMA.TABLE"),
-            Self::StreamName => f.write_str("1 to 512 bytes without spaces"),
-            Self::Word(words) => f.write_str(&words.join(", ")),
-            Self::Durability => f.write_str("memory, fsync, replica:N"),
-            Self::Switch => f.write_str("true or false"),
-            Self::Count(min, max) => write!(f, "{min} to {max}"),
-            Self::CountOrOff(min, max) => write!(f, "off, or {min} to {max}"),
-            Self::Size(min, max) => {
-                write!(f, "{} to {}", values::size_text(*min), values::size_text(*max))
-            }
-            Self::Duration(min, max) => {
-                write!(f, "{} to {}", millis_text(*min), millis_text(*max))
-            }
-            Self::DurationOrOff(min, max) => {
-                write!(f, "off, or {} to {}", millis_text(*min), millis_text(*max))
-            }
-            Self::Decimal(min, max) => {
-                write!(f, "{} to {}", f64::from(*min) / 100.0, f64::from(*max) / 100.0)
-            }
-            Self::Address => f.write_str("an IP address"),
-            Self::ShardList => f.write_str("all, or numbers like 1,3"),
-            Self::Token => f.write_str("16 to 256 letters, digits and signs without spaces"),
-        }
-    }
-}
-
-fn millis_text(millis: u64) -> String {
-    values::duration_text(Duration::from_millis(millis))
-}
+use super::columns::Preset;
+use super::kind::Kind;
 
 /// Where a value comes from when nobody sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +88,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("outbox_table", "identity.outbox", Kind::Table, "The outbox"),
     setting(
+        "outbox_preset",
+        "identity",
+        Kind::Word(Preset::NAMES),
+        "Which columns the outbox has: docs/your-table.md",
+    ),
+    Setting {
+        name: "columns",
+        fallback: Fallback::Derived("those of outbox_preset"),
+        kind: Kind::Columns,
+        help: "What differs: `payload = body, tenant_id = $.tenant.id, topic = none`",
+    },
+    setting(
         "shards",
         "1",
         Kind::Count(1, 16),
@@ -185,11 +114,24 @@ pub const SETTINGS: &[Setting] = &[
         "The stream of rows whose topic is NULL",
     ),
     Setting {
+        name: "stream_template",
+        fallback: Fallback::Derived("none; with the preset debezium outbox.event.{aggregate_type}"),
+        kind: Kind::Template,
+        help: "The stream of such rows by what they say, instead of stream_name",
+    },
+    Setting {
         name: "dlq_stream_name",
         fallback: Fallback::Derived("<stream>.dlq"),
         kind: Kind::StreamName,
         help: "The dead letter stream for all events; without it each stream has its own",
     },
+    setting(
+        "messages",
+        "false",
+        Kind::Switch,
+        "Publish what identity.emit_message writes into the WAL, too: docs/emitting.md. From \
+         PostgreSQL 14 on; not with shards, and not for polling",
+    ),
     setting(
         "mode",
         "wal",
@@ -247,6 +189,25 @@ pub const SETTINGS: &[Setting] = &[
         "4",
         Kind::Count(1, 32),
         "Most unanswered script calls per stream",
+    ),
+    Setting {
+        name: "schema_dir",
+        fallback: Fallback::Derived("none"),
+        kind: Kind::Path,
+        help: "JSON Schemas of payloads, STREAM/TYPE.json: docs/schemas.md",
+    },
+    setting(
+        "schema_validation",
+        "off",
+        Kind::Word(&["off", "warn", "reject"]),
+        "What becomes of an event whose payload breaks its schema: it is not even looked at; it \
+         is published and told; it goes to the dead letters",
+    ),
+    setting(
+        "schema_strict",
+        "false",
+        Kind::Switch,
+        "Whether an event whose type has no schema breaks it",
     ),
     setting(
         "max_event_bytes",
@@ -371,48 +332,9 @@ pub(super) fn find_variable(variable: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.variable() == variable)
 }
 
-/// The known name that is nearest to a mistyped one, if any is near.
-#[must_use]
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    let near = name.len() / 3 + 1;
-    SETTINGS
-        .iter()
-        .map(|setting| (distance(&name, setting.name), setting.name))
-        .filter(|(distance, _)| *distance <= near)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Edits between two names (Levenshtein), row by row.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        let mut next = vec![before];
-        for (right, above) in b.bytes().zip(row.iter().skip(1)) {
-            let cost = diagonal + usize::from(left != right);
-            before = cost.min(above + 1).min(before + 1);
-            diagonal = *above;
-            next.push(before);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_typing_error_finds_the_name_that_was_meant() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(nearest("databse_url"), Some("database_url"));
-        assert_eq!(nearest("batchsize"), Some("batch_size"));
-        assert_eq!(nearest("colour_of_the_sky"), None);
-    }
 
     #[test]
     fn names_are_unique_and_fit_the_environment() {

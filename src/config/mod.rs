@@ -8,26 +8,42 @@
 //! line's grammar (cli).
 
 mod catalogue;
+mod columns;
+mod conflicts;
+mod contract;
 mod database_url;
 mod durability;
+mod kind;
+mod outbox;
 mod redis_url;
 mod retry;
 mod settings;
 mod shards;
 mod shown;
 mod source;
+mod spelling;
+mod tables;
+mod template;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_tables;
 mod values;
 mod words;
 
-pub use catalogue::{Fallback, Kind, SETTINGS, Setting};
+pub use catalogue::{Fallback, SETTINGS, Setting};
+pub use columns::{Columns, PARTS, Preset, ROW_NUMBER, Source};
 pub use database_url::{DatabaseUrl, SslMode, Tls};
 pub use durability::Durability;
+pub use kind::Kind;
+pub use outbox::{Outbox, Parts};
 pub use retry::Retry;
 pub use settings::{Loaded, Settings, load};
 pub use shards::{SHARDS_MAX, Shard, Shards};
 pub use shown::Shown;
 pub use source::{CONFIG_VARIABLE, Inputs, Origin};
-pub use values::{BOOKMARK_PREFIX, TableName, bookmark_name, duration, stream_name};
+pub use tables::TABLES_MAX;
+pub use template::Template;
+pub use values::{BOOKMARK_PREFIX, TableName, age_seconds, bookmark_name, duration, stream_name};
+pub use words::SchemaValidation;
 pub use words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};

@@ -6,20 +6,26 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::str::FromStr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::catalogue::{self, Fallback, Kind, SETTINGS, Setting};
+use super::catalogue::{self, Fallback, SETTINGS};
+use super::columns::{Columns, Preset};
 use super::database_url::DatabaseUrl;
 use super::durability::Durability;
-use super::redis_url;
+use super::outbox::Outbox;
 use super::retry::Retry;
-use super::shards::{self, Shard, Shards};
-use super::source::{Inputs, Layers, Origin, is_service_address};
+use super::shards::{Shard, Shards};
+use super::source::{Inputs, Layers, Origin, Texts, is_service_address};
+use super::tables;
+use super::template::Template;
 use super::values::{self, TableName};
+use super::words::SchemaValidation;
 use super::words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};
+use crate::contract::Contract;
 use crate::error::{Error, Result};
 
 /// Kubernetes knows nothing of our names: RELAY_HTTP_PORT is also the port of Service `relay-http`.
@@ -29,6 +35,8 @@ const OF_A_SERVICE: &str =
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The name of the table's section, where there are sections.
+    pub table: Option<String>,
     /// PostgreSQL.
     pub database_url: DatabaseUrl,
     /// Redis.
@@ -46,7 +54,7 @@ pub struct Settings {
     /// The rows of the line.
     pub shard: Shard,
     /// The outbox.
-    pub outbox_table: TableName,
+    pub outbox_table: Outbox,
     /// The stream of rows without a topic.
     pub stream_name: String,
     /// How entries are written.
@@ -85,6 +93,8 @@ pub struct Settings {
     pub http_port: u16,
     /// What changes things by them.
     pub http_token: Option<SecretString>,
+    /// Whether messages are events, too.
+    pub messages: bool,
     /// How events are found.
     pub mode: Mode,
     /// What events do behind a parked one.
@@ -99,6 +109,14 @@ pub struct Settings {
     pub retry: Retry,
     /// Age at which settled rows are deleted.
     pub retention: Option<Duration>,
+    /// Where the schemas of payloads are.
+    pub schema_dir: Option<PathBuf>,
+    /// What becomes of an event that breaks its schema.
+    pub schema_validation: SchemaValidation,
+    /// Whether one whose type has no schema breaks it.
+    pub schema_strict: bool,
+    /// The schemas, compiled; none before [`Settings::with_contract`], nor where they are off.
+    pub contract: Option<Arc<Contract>>,
 }
 
 impl Settings {
@@ -114,9 +132,14 @@ impl Settings {
     }
 }
 
-/// What was found, checked value by value; the URLs may be missing.
+/// What was found, checked value by value; the URLs may be missing. With sections `[tables.NAME]`
+/// these are the process's, and each table has its own.
 pub struct Loaded {
-    layers: Layers,
+    pub(super) texts: Texts,
+    /// Whose, where it is a table's.
+    pub(super) table: Option<String>,
+    /// Those of the tables that are meant.
+    pub(super) tables: Vec<Self>,
 }
 
 impl fmt::Debug for Loaded {
@@ -132,9 +155,28 @@ impl fmt::Debug for Loaded {
 pub fn load(inputs: &Inputs) -> Result<Loaded> {
     let mut layers = Layers::read(inputs);
     let mut complaints = std::mem::take(&mut layers.complaints);
+    complaints.extend(wrong_values(&layers.texts, |_| true));
+    let tables = tables::split(&layers, inputs.table.as_deref(), &mut complaints);
+    let loaded = Loaded { texts: layers.texts, table: None, tables };
+    if layers.sections.is_empty() {
+        complaints.extend(loaded.conflicts());
+    }
+    if complaints.is_empty() {
+        return Ok(loaded);
+    }
+    // `walrelay config` would end in here too.
+    Err(wrong(&complaints).hint("`walrelay --help` says where settings come from"))
+}
+
+/// What is wrong with the values that were set in places of this kind, each by itself.
+pub(super) fn wrong_values(texts: &Texts, is_meant: impl Fn(&Origin) -> bool) -> Vec<String> {
+    let mut complaints = Vec::new();
     for setting in SETTINGS {
-        let Some((text, origin)) = layers.texts.get(setting.name) else { continue };
-        if let Err(reason) = check(setting, text) {
+        let Some((text, origin)) = texts.get(setting.name) else { continue };
+        if !is_meant(origin) {
+            continue;
+        }
+        if let Err(reason) = setting.kind.check(text) {
             let value = if setting.is_secret() { String::new() } else { format!(" = {text:?}") };
             let (name, allowed) = (setting.name, setting.kind);
             let is_of_a_service = matches!(origin, Origin::Variable(_)) && is_service_address(text);
@@ -144,109 +186,38 @@ pub fn load(inputs: &Inputs) -> Result<Loaded> {
             ));
         }
     }
-    let loaded = Loaded { layers };
-    complaints.extend(loaded.impossible_pair());
-    complaints.extend(loaded.impossible_shards());
-    if complaints.is_empty() {
-        return Ok(loaded);
-    }
-    // `walrelay config` would end in here too.
-    Err(wrong(&complaints).hint("`walrelay --help` says where settings come from"))
+    complaints
 }
 
 fn wrong(complaints: &[String]) -> Error {
     Error::usage(complaints.join("\n       "))
 }
 
-fn check(setting: &Setting, text: &str) -> Result<(), String> {
-    let within = |value: u64, min: u64, max: u64| {
-        if (min..=max).contains(&value) { Ok(()) } else { Err("is out of range".to_owned()) }
-    };
-    if text.trim().is_empty() {
-        return Err("is empty".to_owned());
-    }
-    match setting.kind {
-        Kind::DatabaseUrl => DatabaseUrl::parse(&text.to_owned().into()).map(drop),
-        Kind::RedisUrl => redis_url::check(text.trim()),
-        Kind::SlotName => Ok(values::line_slot_name(text).map(drop)?),
-        Kind::Identifier => Ok(values::identifier(text).map(drop)?),
-        Kind::Table => Ok(TableName::parse(text).map(drop)?),
-        Kind::StreamName => Ok(values::stream_name(text).map(drop)?),
-        Kind::Word(words) if words.contains(&word(text).as_str()) => Ok(()),
-        Kind::Word(_) => Err("is none of the words".to_owned()),
-        Kind::Durability => Ok(Durability::parse(text).map(drop)?),
-        Kind::Switch => Ok(values::switch(text).map(drop)?),
-        Kind::CountOrOff(..) | Kind::DurationOrOff(..) if word(text) == "off" => Ok(()),
-        Kind::Count(min, max) | Kind::CountOrOff(min, max) => {
-            within(values::count(text)?, min, max)
-        }
-        Kind::Size(min, max) => within(values::size(text)?, min, max),
-        Kind::Duration(min, max) | Kind::DurationOrOff(min, max) => {
-            let millis = values::duration(text)?.as_millis();
-            within(u64::try_from(millis).unwrap_or(u64::MAX), min, max)
-        }
-        Kind::Decimal(min, max) => {
-            let (value, hundredths) = (values::decimal(text)?, |whole| f64::from(whole) / 100.0);
-            if (hundredths(min)..=hundredths(max)).contains(&value) {
-                Ok(())
-            } else {
-                Err("is out of range".to_owned())
-            }
-        }
-        Kind::Address => match IpAddr::from_str(text.trim()) {
-            Ok(_) => Ok(()),
-            Err(_) => Err("is no IP address".to_owned()),
-        },
-        Kind::ShardList => shards::numbers(text).map(drop),
-        Kind::Token => Ok(values::token(text).map(drop)?),
-    }
-}
-
-fn word(text: &str) -> String {
+pub(super) fn word(text: &str) -> String {
     text.trim().to_ascii_lowercase()
 }
 
 impl Loaded {
-    fn impossible_pair(&self) -> Option<String> {
-        let stream = self.text("stream_name")?;
-        (self.text("dlq_stream_name")? == stream).then(|| {
-            let (one, other) = (self.origin("stream_name"), self.origin("dlq_stream_name"));
-            format!(
-                "stream_name (set in {one}) and dlq_stream_name (set in {other}) are both \
-                 {stream:?}: consumers could not tell dead letters from events; allowed: \
-                 two different names"
-            )
+    fn schema_dir(&self) -> Option<PathBuf> {
+        let dir = self.text("schema_dir").filter(|dir| !dir.trim().is_empty());
+        dir.map(PathBuf::from)
+    }
+
+    /// Schemas that are asked for and are nowhere.
+    pub(super) fn missing_schemas(&self) -> Option<String> {
+        let validation = self.text("schema_validation").map(word).filter(|word| word != "off")?;
+        self.schema_dir().is_none().then(|| {
+            let origin = self.origin("schema_validation");
+            format!("schema_validation = {validation:?} (set in {origin}) needs schema_dir")
         })
     }
 
-    /// Only where the settings can be read at all: each by itself has been complained about.
-    fn impossible_shards(&self) -> Vec<String> {
-        let (of, here) = (self.whole("shards"), self.text("shard").unwrap_or_default());
-        let Ok(of) = of else { return Vec::new() };
-        let shards = match Shards::parse(of, here) {
-            Ok(shards) => shards,
-            Err(_) if shards::numbers(here).is_err() => return Vec::new(),
-            Err(reason) => {
-                let (one, other) = (self.origin("shards"), self.origin("shard"));
-                let text = format!(
-                    "shard = {here:?} (set in {other}): {reason}, as shards is set in {one}"
-                );
-                return vec![text];
-            }
-        };
-        let complain = |name: &str| {
-            let complaint = shards.complaint(self.text(name)?)?;
-            Some(format!("{name} (set in {}): {complaint}", self.origin(name)))
-        };
-        ["slot_name", "publication_name"].into_iter().filter_map(complain).collect()
-    }
-
     pub(super) fn origin(&self, name: &str) -> Origin {
-        self.layers.texts.get(name).map_or(Origin::Default, |(_, origin)| origin.clone())
+        self.texts.get(name).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        if let Some((text, _)) = self.layers.texts.get(name) {
+        if let Some((text, _)) = self.texts.get(name) {
             return Some(text);
         }
         match catalogue::find(name)?.fallback {
@@ -265,7 +236,7 @@ impl Loaded {
         self.value(name, |text| parse(&word(text)).ok_or(()))
     }
 
-    fn whole<T: TryFrom<u64>>(&self, name: &str) -> Result<T> {
+    pub(super) fn whole<T: TryFrom<u64>>(&self, name: &str) -> Result<T> {
         self.value(name, |text| {
             let count = values::count(text).or_else(|_| values::size(text))?;
             T::try_from(count).map_err(|_| "is too large for this machine")
@@ -289,12 +260,29 @@ impl Loaded {
     }
 
     /// The names that `setup --print` needs: outbox, publication, slot.
-    pub fn names(&self) -> Result<(TableName, String, String)> {
+    pub fn names(&self) -> Result<(Outbox, String, String)> {
         Ok((
-            self.value("outbox_table", TableName::parse)?,
+            self.outbox()?,
             self.value("publication_name", values::identifier)?,
             self.value("slot_name", values::slot_name)?,
         ))
+    }
+
+    /// The outbox, with its columns.
+    pub fn outbox(&self) -> Result<Outbox> {
+        let preset = self.word("outbox_preset", Preset::parse)?;
+        let list = self.text("columns").unwrap_or_default();
+        let columns =
+            Columns::new(preset, list).map_err(|why| Error::usage(format!("columns {why}")))?;
+        let template = self.template()?;
+        let unreadable = |why| Error::usage(format!("stream_template {why}"));
+        let template = template.map(Template::parse).transpose().map_err(unreadable)?;
+        Ok(Outbox { table: self.value("outbox_table", TableName::parse)?, columns, template })
+    }
+
+    pub(super) fn template(&self) -> Result<Option<&str>> {
+        let preset = self.word("outbox_preset", Preset::parse)?;
+        Ok(self.text("stream_template").or(preset.template()).map(str::trim))
     }
 
     /// The lines of the outbox, and those of this process.
@@ -313,6 +301,11 @@ impl Loaded {
         self.word("mode", Mode::parse)
     }
 
+    /// Whether messages are events, too.
+    pub fn messages(&self) -> Result<bool> {
+        self.value("messages", values::switch)
+    }
+
     /// PostgreSQL.
     pub fn database_url(&self) -> Result<DatabaseUrl> {
         self.value("database_url", |text| DatabaseUrl::parse(&text.to_owned().into()))
@@ -321,6 +314,11 @@ impl Loaded {
     /// Redis.
     pub fn redis_url(&self) -> Result<SecretString> {
         self.value("redis_url", |text| Ok::<_, ()>(text.trim().to_owned().into()))
+    }
+
+    /// The largest event.
+    pub fn max_event_bytes(&self) -> Result<usize> {
+        self.whole("max_event_bytes")
     }
 
     /// What happens to rows.
@@ -348,6 +346,7 @@ impl Loaded {
         let (outbox_table, publication_name, slot_name) = self.names()?;
         let (http_address, http_port) = self.http()?;
         Ok(Settings {
+            table: self.table.clone(),
             database_url: self.database_url()?,
             redis_url: self.redis_url()?,
             slot_base: slot_name.clone(),
@@ -369,7 +368,7 @@ impl Loaded {
             batch_size: self.at_least_one("batch_size")?,
             batch_bytes: self.whole("batch_bytes")?,
             batches_in_flight: self.at_least_one("batches_in_flight")?,
-            max_event_bytes: self.whole("max_event_bytes")?,
+            max_event_bytes: self.max_event_bytes()?,
             feedback_interval: self.duration("feedback_interval")?,
             connect_timeout: self.duration("connect_timeout")?,
             redis_timeout: self.duration("redis_timeout")?,
@@ -378,6 +377,7 @@ impl Loaded {
             http_address,
             http_port,
             http_token: self.text("http_token").map(SecretString::from),
+            messages: self.messages()?,
             mode: self.word("mode", Mode::parse)?,
             ordering: self.word("ordering", Ordering::parse)?,
             backlog: self.backlog()?,
@@ -386,6 +386,10 @@ impl Loaded {
             retry: self.retry()?,
             heartbeat_interval: self.duration_or_off("heartbeat_interval")?,
             retention: self.duration_or_off("retention")?,
+            schema_dir: self.schema_dir(),
+            schema_validation: self.word("schema_validation", SchemaValidation::parse)?,
+            schema_strict: self.value("schema_strict", values::switch)?,
+            contract: None,
         })
     }
 

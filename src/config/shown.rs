@@ -1,7 +1,8 @@
 //! The settings as people see them: value and origin, and no secret.
 
-use super::catalogue::{Kind, SETTINGS, Setting};
+use super::catalogue::{SETTINGS, Setting};
 use super::database_url::DatabaseUrl;
+use super::kind::Kind;
 use super::redis_url;
 use super::settings::Loaded;
 use super::source::Origin;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use config::{Config, File, FileFormat, Value, ValueKind};
 
 use super::catalogue::{self, SETTINGS};
+use super::spelling::nearest;
+use super::tables;
 use super::values::size_text;
 
 /// Prefix of our variables in the environment.
@@ -21,6 +23,10 @@ const PREFIX: &str = "RELAY_";
 const FILE_SUFFIX: &str = "_FILE";
 /// A value's file holds one value; a device or a log named by mistake must not fill the memory.
 const VALUE_FILE_BYTES_MAX: u64 = 64 << 10;
+/// The one setting that may be a table in the file.
+const COLUMNS: &str = "columns";
+/// What is no setting: a table of tables, one for each outbox.
+const TABLES: &str = "tables";
 /// The variable that names the configuration file, as `--config` does.
 pub const CONFIG_VARIABLE: &str = "RELAY_CONFIG";
 
@@ -31,6 +37,10 @@ pub enum Origin {
     Default,
     /// In the configuration file.
     File(PathBuf),
+    /// In that file, in the section of one table.
+    Section(PathBuf, String),
+    /// Nowhere: made from the name of that section.
+    Derived(String),
     /// In the environment.
     Variable(String),
     /// In a file that a variable names.
@@ -44,6 +54,8 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Section(path, table) => write!(f, "{} [tables.{table}]", path.display()),
+            Self::Derived(table) => write!(f, "the name of [tables.{table}]"),
             Self::Variable(name) => f.write_str(name),
             Self::VariableFile(name, path) => write!(f, "{name} ({})", path.display()),
             Self::Flag(flag) => f.write_str(flag),
@@ -60,6 +72,8 @@ pub struct Inputs {
     pub environment: Vec<(String, String)>,
     /// `--set` and its likes: name, value, and how it was written.
     pub flags: Vec<(String, String, String)>,
+    /// `--table`: the only one of several tables that is meant.
+    pub table: Option<String>,
 }
 
 impl Inputs {
@@ -75,14 +89,27 @@ impl Inputs {
         let named =
             environment.iter().find(|(name, value)| name == CONFIG_VARIABLE && !value.is_empty());
         let file = file.or_else(|| named.map(|(_, path)| PathBuf::from(path)));
-        Self { file, environment, flags }
+        Self { file, environment, flags, table: None }
+    }
+
+    /// The same for one of several tables.
+    #[must_use]
+    pub fn of_table(self, table: Option<String>) -> Self {
+        Self { table, ..self }
     }
 }
+
+/// A text for each setting that is set, and where.
+pub(super) type Texts = BTreeMap<&'static str, (String, Origin)>;
 
 /// The texts that were found, and what was wrong. They hold secrets, so there is no `Debug`.
 #[derive(Default)]
 pub(super) struct Layers {
-    pub texts: BTreeMap<&'static str, (String, Origin)>,
+    pub texts: Texts,
+    /// The same without flags, which may be of one table only.
+    pub below_flags: Texts,
+    /// What the sections `[tables.NAME]` say.
+    pub sections: BTreeMap<String, Texts>,
     pub complaints: Vec<String>,
 }
 
@@ -94,6 +121,7 @@ impl Layers {
             layers.read_file(path);
         }
         layers.read_environment(&inputs.environment);
+        layers.below_flags.clone_from(&layers.texts);
         for (name, value, flag) in &inputs.flags {
             layers.set(name, value.clone(), Origin::Flag(flag.clone()));
         }
@@ -122,15 +150,61 @@ impl Layers {
             }
         };
         for (name, value) in values {
-            let origin = Origin::File(path.to_owned());
-            match scalar(value.kind) {
-                Some(text) => self.set(&name, text, origin),
-                None if catalogue::find(&name).is_some() => self.complaints.push(format!(
-                    "{name} in {origin}: a table or a list, but one value is expected"
-                )),
-                None => self.complaints.push(unknown(&name, &origin)),
+            if name == TABLES {
+                self.read_sections(path, value);
+            } else if let Some((name, said)) =
+                self.read_setting(&name, value, Origin::File(path.into()))
+            {
+                self.texts.insert(name, said);
             }
         }
+    }
+
+    fn read_sections(&mut self, path: &Path, tables: Value) {
+        let ValueKind::Table(tables) = tables.kind else {
+            let path = path.display();
+            return self.complaints.push(format!("tables in {path}: {}", tables::EXPECTED));
+        };
+        for (table, section) in tables {
+            let ValueKind::Table(section) = section.kind else {
+                let path = path.display();
+                self.complaints.push(format!("tables in {path}: {}", tables::EXPECTED));
+                continue;
+            };
+            // What stands there by mistake may be a secret: it is not repeated.
+            if !tables::is_name(&table) {
+                let path = path.display();
+                self.complaints.push(format!("a section [tables...] in {path}: {}", tables::NAMES));
+                continue;
+            }
+            let origin = Origin::Section(path.to_owned(), table.clone());
+            let read =
+                |(name, value): (String, Value)| self.read_setting(&name, value, origin.clone());
+            let texts: Texts = section.into_iter().filter_map(read).collect();
+            self.sections.insert(table, texts);
+        }
+    }
+
+    /// One value of the file, or a complaint.
+    fn read_setting(
+        &mut self,
+        name: &str,
+        value: Value,
+        origin: Origin,
+    ) -> Option<(&'static str, (String, Origin))> {
+        let text = if let (COLUMNS, ValueKind::Table(table)) = (name, &value.kind) {
+            list(table.clone())
+        } else {
+            scalar(value.kind)
+        };
+        match (catalogue::find(name), text) {
+            (Some(setting), Some(text)) => return Some((setting.name, (text, origin))),
+            (Some(_), None) => self
+                .complaints
+                .push(format!("{name} in {origin}: a table or a list, but one value is expected")),
+            (None, _) => self.complaints.push(unknown(name, &origin)),
+        }
+        None
     }
 
     fn read_environment(&mut self, environment: &[(String, String)]) {
@@ -192,6 +266,15 @@ impl Layers {
     }
 }
 
+/// A table of names as the list that it stands for; none where a value is no name.
+fn list(table: impl IntoIterator<Item = (String, Value)>) -> Option<String> {
+    let pair = |(part, value): (String, Value)| Some(format!("{part} = {}", scalar(value.kind)?));
+    let mut pairs = table.into_iter().map(pair).collect::<Option<Vec<String>>>()?;
+    // As a map has no order: two runs are to show the same.
+    pairs.sort();
+    Some(pairs.join(", "))
+}
+
 fn scalar(kind: ValueKind) -> Option<String> {
     match kind {
         ValueKind::Boolean(value) => Some(value.to_string()),
@@ -250,7 +333,7 @@ fn unknown(name: &str, origin: &Origin) -> String {
             names()
         );
     }
-    match catalogue::nearest(name) {
+    match nearest(name) {
         Some(near) => format!("unknown setting {name:?} in {origin}; did you mean {near}?"),
         None => format!("unknown setting {name:?} in {origin}; there are {}", names()),
     }
@@ -261,7 +344,7 @@ fn unknown_variable(variable: &str, rest: &str) -> String {
         Some(name) => (name, FILE_SUFFIX),
         None => (rest, ""),
     };
-    match catalogue::nearest(name) {
+    match nearest(name) {
         Some(near) => {
             let near = near.to_ascii_uppercase();
             format!("{variable}: unknown setting; did you mean {PREFIX}{near}{suffix}?")

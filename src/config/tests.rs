@@ -51,8 +51,12 @@ fn every_default_is_a_value_that_its_setting_allows() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     let file = temporary("slot_name = 'from_file'\nbatch_size = 10\nauto_create = false\n");
-    let inputs =
-        |environment, flags| Inputs { file: Some(file.path().to_owned()), environment, flags };
+    let inputs = |environment, flags| Inputs {
+        file: Some(file.path().to_owned()),
+        environment,
+        flags,
+        table: None,
+    };
     let flag = ("slot_name".to_owned(), "from_flag".to_owned(), "--set".to_owned());
     let variable = environment(&[("RELAY_SLOT_NAME", "from_variable")]);
     let slot = |inputs: &Inputs| shown(&load(inputs).unwrap(), "slot_name");
@@ -238,4 +242,25 @@ fn debug_output_shows_no_secret() {
     let text = format!("{loaded:?} {:?}", loaded.settings().unwrap());
     assert!(!text.contains("hunter2"), "{text}");
     assert!(text.contains("postgresql://app:***@db/shop"), "{text}");
+}
+
+#[test]
+fn messages_do_not_go_with_what_cannot_deliver_them() {
+    let messages = ("RELAY_MESSAGES", "true");
+    assert!(loaded(&[DATABASE, REDIS, messages]).unwrap().settings().unwrap().messages);
+    assert!(!loaded(&[DATABASE, REDIS]).unwrap().settings().unwrap().messages);
+    for (name, value) in [
+        ("shards", "2"),
+        ("mode", "poll"),
+        ("outbox_preset", "debezium"),
+        ("columns", "payload = body"),
+    ] {
+        let variable = format!("RELAY_{}", name.to_ascii_uppercase());
+        let other = (variable.as_str(), value);
+        loaded(&[DATABASE, REDIS, other]).unwrap();
+        let error = loaded(&[DATABASE, REDIS, messages, other]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("RELAY_MESSAGES") && text.contains(&variable), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
 }

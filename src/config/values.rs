@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::quote;
+
 /// PostgreSQL cuts identifiers to this many bytes (NAMEDATALEN - 1), silently but for a notice.
 const IDENTIFIER_BYTES_MAX: usize = 63;
 /// What the name of a bookmark's slot begins with, and no other slot of ours.
@@ -55,6 +57,13 @@ pub fn duration(text: &str) -> Outcome<Duration> {
         }
     };
     Duration::try_from_secs_f64(seconds).map_err(|_| "is longer than any clock counts")
+}
+
+/// An age, read as a duration, in seconds: at most a hundred years, which is longer than any outbox
+/// lives and short enough for PostgreSQL's clock.
+pub fn age_seconds(text: &str) -> Outcome<f64> {
+    const MAX: f64 = 100.0 * 365.25 * 86_400.0;
+    duration(text).map(|age| age.as_secs_f64().min(MAX))
 }
 
 /// Prints a duration as [`duration`] reads it, in the largest unit that needs no fraction.
@@ -186,22 +195,28 @@ pub struct TableName {
 }
 
 impl TableName {
+    /// Its name for SQL.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        quote::qualified(&self.schema, &self.name)
+    }
+
     /// `schema.table`; a part in double quotes keeps its letters, others are folded to lower case.
     pub fn parse(text: &str) -> Outcome<Self> {
-        let (schema, rest) = part(text.trim())?;
+        let (schema, rest) = part(text.trim(), '.')?;
         let Some(rest) = rest.strip_prefix('.') else {
             return Err("does not say in which schema the table is");
         };
-        let (name, rest) = part(rest)?;
+        let (name, rest) = part(rest, '.')?;
         if rest.is_empty() { Ok(Self { schema, name }) } else { Err("has more than two parts") }
     }
 }
 
-/// One part of a dotted name, and what follows it.
-fn part(text: &str) -> Outcome<(String, &str)> {
+/// The first of several names with `between` between them, and what follows it.
+pub(super) fn part(text: &str, between: char) -> Outcome<(String, &str)> {
     const OPEN: &str = "has a double quote that is never closed";
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find('.').unwrap_or(text.len());
+        let end = text.find(between).unwrap_or(text.len());
         let (word, rest) = text.split_at_checked(end).ok_or(OPEN)?;
         let start = |c: char| c.is_alphabetic() || c == '_';
         if !word.chars().all(|c| start(c) || c.is_ascii_digit() || c == '$')
@@ -226,7 +241,7 @@ fn part(text: &str) -> Outcome<(String, &str)> {
 }
 
 impl fmt::Display for TableName {
-    /// As one would type it: quoted where PostgreSQL needs it. Not for SQL: see `postgres::quote`.
+    /// As one would type it: quoted where PostgreSQL needs it. Not for SQL: see `quote`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |part: &str| {
             part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

@@ -78,6 +78,17 @@ words! {
     }
 }
 words! {
+    /// What becomes of an event that breaks its schema.
+    SchemaValidation {
+        /// Nobody looks.
+        Off = "off",
+        /// It is published and told.
+        Warn = "warn",
+        /// It goes to the dead letters.
+        Reject = "reject",
+    }
+}
+words! {
     /// How log lines look.
     LogFormat {
         /// Text on a terminal, JSON otherwise.
@@ -107,6 +118,7 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Preset;
     use crate::config::{Kind, SETTINGS};
 
     #[test]
@@ -117,6 +129,8 @@ mod tests {
             "mode" => Mode::parse(word).is_some(),
             "ordering" => Ordering::parse(word).is_some(),
             "backlog" => Backlog::parse(word).is_some(),
+            "schema_validation" => SchemaValidation::parse(word).is_some(),
+            "outbox_preset" => Preset::parse(word).is_some(),
             "log_format" => LogFormat::parse(word).is_some(),
             "log_level" => {
                 LogLevel::parse(word).is_some() || ["warning", "critical"].contains(&word)

@@ -43,7 +43,7 @@ pub async fn change(desk: &mut Desk<'_>, what: Change, choice: Choice<'_>) -> Re
     };
     let which = match choice {
         Choice::All(_) => "{filter}",
-        Choice::Named(_) => "id = ANY ($1::int8[])",
+        Choice::Named(_) => "o.id = ANY ($1::int8[])",
     };
     let sql = desk.sql(&template.replace("{which}", which));
     let (find, table, outbox) = (desk.sql(FIND), desk.outbox.table.to_string(), desk.outbox);

@@ -9,14 +9,11 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
-use crate::config::{DatabaseUrl, TableName};
+use crate::config::{DatabaseUrl, Outbox as Table, Parts};
 use crate::error::{Error, Result};
-use crate::postgres::{self, Target, from_sql, quote};
+use crate::postgres::{self, Target, from_sql};
 
-const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const FILTER: &str = include_str!("../../sql/queries/dlq_filter.sql");
-
-const UUID_OID: u32 = 2950;
 
 /// What a dead letter needs of its row; `walrelay setup` adds all that an outbox may lack.
 const NEEDED: [&str; 12] = [
@@ -38,7 +35,7 @@ const NEEDED: [&str; 12] = [
 #[derive(Clone, Debug)]
 pub struct Outbox {
     /// The outbox.
-    pub table: TableName,
+    pub table: Table,
     /// The stream of rows without a topic.
     pub stream: String,
 }
@@ -69,6 +66,7 @@ pub struct Desk<'a> {
     /// The table.
     pub outbox: &'a Outbox,
     event_id_is_uuid: bool,
+    event_ids: String,
 }
 
 impl<'a> Desk<'a> {
@@ -85,32 +83,19 @@ impl<'a> Desk<'a> {
         let doing = "cannot prepare the session";
         let prepared = client.batch_execute(patience.statements()).await;
         prepared.map_err(|error| from_sql(doing, error))?;
-        let doing = format!("cannot read the columns of table {table}");
-        let rows = client
-            .query(FIND_TABLE, &[&table.schema, &table.name])
-            .await
-            .map_err(|error| from_sql(&doing, error))?;
-        let columns: Vec<(&str, u32)> =
-            rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
-        complain(table, &columns)?;
-        let event_id_is_uuid = columns.contains(&("event_id", UUID_OID));
-        Ok(Self { client, outbox, event_id_is_uuid })
+        let rows = postgres::describe_table(&client, table).await?;
+        let parts = table.parts(&postgres::names_and_types(&rows));
+        complain(table, !rows.is_empty(), &parts)?;
+        let event_id_is_uuid = parts.is_uuid("event_id");
+        let event_ids = table.events_in(&parts, 2);
+        Ok(Self { client, outbox, event_id_is_uuid, event_ids })
     }
 
     /// A statement on the outbox, with its places filled in.
     #[must_use]
     pub fn sql(&self, template: &str) -> String {
-        let table = quote::qualified(&self.outbox.table.schema, &self.outbox.table.name);
-        // As text an index on a uuid would not serve.
-        let event_ids = if self.event_id_is_uuid {
-            "event_id = ANY ($2::text[]::uuid[])"
-        } else {
-            "event_id::text = ANY ($2::text[])"
-        };
-        template
-            .replace("{table}", &table)
-            .replace("{event_ids}", event_ids)
-            .replace("{filter}", &format!("(\n{FILTER})"))
+        let sql = template.replace("{filter}", &format!("(\n{FILTER})"));
+        self.outbox.table.sql(&sql).replace("{event_ids}", &self.event_ids)
     }
 
     /// What somebody typed, as the table has it.
@@ -177,13 +162,16 @@ impl Filter {
 }
 
 /// The complaint about an outbox in which nothing can be dead.
-fn complain(table: &TableName, columns: &[(&str, u32)]) -> Result<()> {
-    if columns.is_empty() {
+fn complain(table: &Table, exists: bool, parts: &Parts) -> Result<()> {
+    if !exists {
         return Err(Error::definite(format!("table {table} does not exist"))
             .hint("run `walrelay setup`, or correct outbox_table"));
     }
-    let has = |wanted: &str| columns.iter().any(|(name, _)| *name == wanted);
-    let missing: Vec<&str> = NEEDED.into_iter().filter(|wanted| !has(wanted)).collect();
+    let missing: Vec<&str> = NEEDED
+        .into_iter()
+        .filter(|wanted| !parts.has(wanted))
+        .filter_map(|wanted| table.columns.column(wanted))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -203,15 +191,19 @@ fn is_uuid(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TableName;
 
     #[test]
     fn an_outbox_without_its_columns_is_told_which() {
-        let table = TableName { schema: "app".into(), name: "events".into() };
-        let error = complain(&table, &[]).unwrap_err();
+        let table: Table = TableName { schema: "app".into(), name: "events".into() }.into();
+        let complain = |exists, columns: &[(String, u32)]| {
+            super::complain(&table, exists, &table.parts(columns))
+        };
+        let error = complain(false, &[]).unwrap_err();
         assert_eq!(error.to_string(), "table app.events does not exist");
-        let all: Vec<(&str, u32)> = NEEDED.iter().map(|name| (*name, 25)).collect();
-        complain(&table, &all).unwrap();
-        let error = complain(&table, &all[..10]).unwrap_err();
+        let all: Vec<_> = NEEDED.iter().map(|name| ((*name).to_owned(), 25)).collect();
+        complain(true, &all).unwrap();
+        let error = complain(true, &all[..10]).unwrap_err();
         assert!(error.to_string().ends_with("the columns error_message, dead_lettered_at"));
         assert!(error.next_step().unwrap().contains("walrelay setup"));
     }

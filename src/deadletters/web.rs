@@ -4,14 +4,13 @@
 //! PostgreSQL is asked by one of them at a time, on a session of its own that ends with the answer,
 //! and that each has its answer within [`ANSWER`], whether PostgreSQL answers or not.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -24,6 +23,7 @@ use super::guard::{Guard, Refusal};
 use super::list::{Event, Listing, Rows, list};
 use crate::config::{DatabaseUrl, Settings};
 use crate::error::{Class, Error, Result};
+use crate::telemetry::table_of;
 
 /// Longest wait for PostgreSQL, the turn and the connection included. Statements end before.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -42,22 +42,25 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 struct Counter {
     url: DatabaseUrl,
     timeout: Duration,
-    outbox: Outbox,
+    /// By the name of its section, where there are sections.
+    outboxes: Vec<(Option<String>, Outbox)>,
     guard: Guard,
     waiting: Semaphore,
     turn: Mutex<()>,
 }
 
-/// The routes, for pages that are served on `address`.
-pub fn routes(settings: &Settings, address: IpAddr) -> Router {
+/// The routes, for `all` tables of a process.
+pub fn routes(all: &[Settings], process: &Settings) -> Router {
+    let outbox = |settings: &Settings| {
+        let (table, stream) = (settings.outbox_table.clone(), settings.stream_name.clone());
+        (settings.table.clone(), Outbox { table, stream })
+    };
+    let is_loopback = process.http_address.is_loopback();
     let counter = Counter {
-        url: settings.database_url.clone(),
-        timeout: settings.connect_timeout.min(CONNECT),
-        outbox: Outbox {
-            table: settings.outbox_table.clone(),
-            stream: settings.stream_name.clone(),
-        },
-        guard: Guard { token: settings.http_token.clone(), is_loopback: address.is_loopback() },
+        url: process.database_url.clone(),
+        timeout: process.connect_timeout.min(CONNECT),
+        outboxes: all.iter().map(outbox).collect(),
+        guard: Guard { token: process.http_token.clone(), is_loopback },
         waiting: Semaphore::new(WAITING_MAX),
         turn: Mutex::new(()),
     };
@@ -68,11 +71,11 @@ pub fn routes(settings: &Settings, address: IpAddr) -> Router {
         .with_state(Arc::new(counter))
 }
 
-async fn look(State(counter): State<Arc<Counter>>, headers: HeaderMap) -> Response {
+async fn look(State(counter): State<Arc<Counter>>, uri: Uri, headers: HeaderMap) -> Response {
     if let Err(refusal) = counter.guard.may_look(&headers) {
         return refused(&refusal);
     }
-    answer(counter.in_turn(counter.look()).await)
+    answer(counter.in_turn(counter.look(uri.query())).await)
 }
 
 async fn retry(State(counter): State<Arc<Counter>>, request: Request) -> Response {
@@ -98,12 +101,31 @@ enum Name {
 }
 
 impl Counter {
-    async fn desk(&self) -> Result<Desk<'_>> {
-        Box::pin(Desk::open(&self.url, self.timeout, &self.outbox, Patience::Page)).await
+    /// On the table that `query` asks for, or that is the only one.
+    async fn desk(&self, query: Option<&str>) -> Result<Desk<'_>> {
+        let outbox = self.outbox(query)?;
+        Box::pin(Desk::open(&self.url, self.timeout, outbox, Patience::Page)).await
     }
 
-    async fn look(&self) -> Result<Value> {
-        let (desk, all) = (self.desk().await?, Filter::default());
+    fn outbox(&self, query: Option<&str>) -> Result<&Outbox> {
+        let found = match (table_of(query), self.outboxes.as_slice()) {
+            (None, [(_, outbox)]) => Some(outbox),
+            (None, _) => None,
+            (Some(asked), all) => {
+                let mut named = all.iter().filter(|(name, _)| name.as_deref() == Some(asked));
+                named.next().map(|(_, outbox)| outbox)
+            }
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> =
+                self.outboxes.iter().filter_map(|(name, _)| name.as_deref()).collect();
+            Error::usage("which table is meant is not said, or it is none of this relay's")
+                .hint(format!("ask with ?table=NAME; tables: {}", names.join(", ")))
+        })
+    }
+
+    async fn look(&self, query: Option<&str>) -> Result<Value> {
+        let (desk, all) = (self.desk(query).await?, Filter::default());
         let dead = list(&desk, &all, Rows::Dead, ROWS_MAX).await?;
         let parked = list(&desk, &all, Rows::Parked, ROWS_MAX).await?;
         Ok(document(&dead, &parked, self.guard.token.is_some()))
@@ -113,12 +135,14 @@ impl Counter {
         if let Err(refusal) = self.guard.may_change(request.headers()) {
             return refused(&refusal);
         }
-        answer(self.in_turn(self.do_change(what, request.into_body())).await)
+        let query = request.uri().query().map(str::to_owned);
+        let changing = self.do_change(what, query.as_deref(), request.into_body());
+        answer(self.in_turn(changing).await)
     }
 
-    async fn do_change(&self, what: Change, body: Body) -> Result<Value> {
+    async fn do_change(&self, what: Change, query: Option<&str>, body: Body) -> Result<Value> {
         let ids = read(body).await?;
-        let mut desk = self.desk().await?;
+        let mut desk = self.desk(query).await?;
         let changed = change(&mut desk, what, Choice::Named(&ids)).await?;
         tracing::info!(events = changed, ids = %ids.join(" "), "{}", match what {
             Change::Retry => "dead events are due again, by the page",

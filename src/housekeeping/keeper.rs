@@ -12,9 +12,9 @@ use super::partition::{self, Partition};
 use super::rules::Rules;
 use super::sample::{Sample, Samples};
 use super::walk::{Ages, Walk};
-use crate::config::{AfterPublish, Settings, TableName};
+use crate::config::{AfterPublish, Outbox, Settings};
 use crate::error::{Error, Result};
-use crate::postgres::{self, Target, from_sql, quote};
+use crate::postgres::{self, Target, from_sql};
 use crate::telemetry::Status;
 
 const SAMPLE: &str = include_str!("../../sql/queries/retention_sample.sql");
@@ -41,7 +41,7 @@ pub enum Bound {
 /// What is kept tidy, and how.
 pub struct Keeper {
     target: Target,
-    table: TableName,
+    table: Outbox,
     after_publish: AfterPublish,
     retention: Duration,
     bound: Bound,
@@ -160,7 +160,7 @@ pub(super) fn pause(wal_bytes: u64, least: Duration) -> Duration {
 
 /// One look at the whole outbox.
 struct Round<'a> {
-    table: &'a TableName,
+    table: &'a Outbox,
     rules: &'a Rules,
     ages: Ages,
 }
@@ -172,7 +172,7 @@ impl Round<'_> {
         walks: &mut HashMap<String, Walk>,
         has_warned: &mut bool,
     ) -> Result<()> {
-        let outbox = quote::qualified(&self.table.schema, &self.table.name);
+        let outbox = self.table.quoted();
         let partitions = partition::find(&broom.client, self.table).await?;
         if partitions.is_empty() || !self.may_drop(&partitions, has_warned) {
             return self.walk(broom, walks, outbox).await;

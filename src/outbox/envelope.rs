@@ -7,23 +7,21 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::message::Fault;
 use super::row::Row;
+use crate::config::Outbox;
+use crate::contract::{Contract, Subject, Violation};
 
-/// The tenant of an event that names none.
-const NIL_UUID: &[u8] = b"00000000-0000-0000-0000-000000000000";
 /// The schema version of an event that names none.
 pub(super) const SCHEMA_VERSION_DEFAULT: &[u8] = b"1";
 /// A stream's name is a Redis key that people type; more is an accident.
 const STREAM_NAME_BYTES_MAX: usize = 512;
 
 /// Why a row cannot become an event. Permanent: trying again changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// A column did not arrive as text.
     NotText,
@@ -48,6 +46,10 @@ pub enum Unfit {
     },
     /// Publishing it has ended the process so often.
     Deadly(u64),
+    /// Its payload breaks its schema.
+    Violation(Box<Violation>),
+    /// It is a message in the WAL, and this is wrong with it.
+    Message(Fault),
 }
 
 impl Unfit {
@@ -57,7 +59,7 @@ impl Unfit {
         let is_unfit = name.is_empty()
             || name.len() > STREAM_NAME_BYTES_MAX
             || name.chars().any(char::is_control);
-        is_unfit.then_some(Self::StreamName)
+        is_unfit.then(|| Fault::of_topic(name).map_or(Self::StreamName, Self::Message))
     }
 }
 
@@ -69,7 +71,9 @@ impl fmt::Display for Unfit {
             Self::NotUtf8(column) => write!(f, "{column} is not UTF-8"),
             Self::Id => f.write_str("id is not an integer"),
             Self::Deadly(times) => write!(f, "publishing it ended the process {times} times"),
+            Self::Message(fault) => f.write_str(fault.text()),
             Self::NotJson => f.write_str("payload is not JSON"),
+            Self::Violation(violation) => violation.fmt(f),
             Self::OccurredAt => f.write_str("created_at is not between the years 0000 and 9999"),
             Self::StreamName => write!(
                 f,
@@ -186,7 +190,7 @@ pub struct Envelope<'a> {
     /// What happened.
     pub event_type: &'a [u8],
     /// The stream it goes to.
-    pub stream: &'a [u8],
+    pub stream: Cow<'a, [u8]>,
     /// Version of the payload's schema.
     pub schema_version: &'a [u8],
     /// When.
@@ -198,11 +202,11 @@ pub struct Envelope<'a> {
     /// Of which kind that is.
     pub aggregate_type: &'a [u8],
     /// JSON text, as PostgreSQL printed it.
-    pub payload: &'a [u8],
+    pub payload: Cow<'a, [u8]>,
     /// The request behind it, where the row has it.
-    pub correlation_id: Option<&'a [u8]>,
+    pub correlation_id: Option<Cow<'a, [u8]>>,
     /// W3C trace context, where the row has it.
-    pub traceparent: Option<&'a [u8]>,
+    pub traceparent: Option<Cow<'a, [u8]>>,
 }
 
 /// What the row itself does not say.
@@ -210,39 +214,49 @@ pub struct Envelope<'a> {
 pub struct Defaults<'a> {
     /// The stream of a row without a topic.
     pub stream: &'a [u8],
+    /// What is the same for every row, or told by its payload.
+    pub outbox: &'a Outbox,
     /// Microseconds since 2000-01-01 of the commit, for a table without created_at.
     pub commit_time: i64,
     /// `max_event_bytes`.
     pub event_bytes_max: usize,
+    /// What payloads are held against.
+    pub contract: Option<&'a Contract>,
 }
 
 impl<'a> Envelope<'a> {
     /// The event of `row`.
     pub fn new(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<Self, Unfit> {
-        let payload = row.payload().unwrap_or(b"null");
-        if !row.payload_is_json && serde_json::from_slice::<&RawValue>(payload).is_err() {
+        let payload = row.payload().unwrap_or(Cow::Borrowed(b"null"));
+        if !row.payload_is_json() && serde_json::from_slice::<&RawValue>(&payload).is_err() {
             return Err(Unfit::NotJson);
         }
+        let constant = |part, value: Option<&'a [u8]>| value.or_else(|| defaults.constant(part));
+        let told = |part, value: Option<&'a [u8]>| match value.filter(|value| !value.is_empty()) {
+            Some(value) => Some(Cow::Borrowed(value)),
+            None => defaults.told(part, &payload),
+        };
         let envelope = Self {
             event_id: row.event_id().ok_or(Unfit::Null("event_id"))?,
-            event_type: row.event_type().unwrap_or_default(),
+            event_type: constant("event_type", row.event_type()).unwrap_or_default(),
             stream: Self::stream_of(row, defaults)?,
-            schema_version: row.schema_version().unwrap_or(SCHEMA_VERSION_DEFAULT),
+            schema_version: constant("schema_version", row.schema_version())
+                .unwrap_or(SCHEMA_VERSION_DEFAULT),
             occurred_at: match row.created_at() {
                 Some(text) => OccurredAt::from_postgres(text)?,
                 None => OccurredAt::from_postgres_micros(defaults.commit_time),
             },
-            tenant_id: match row.tenant_id() {
+            tenant_id: match constant("tenant_id", row.tenant_id()) {
                 Some(tenant) => Cow::Borrowed(tenant),
-                None => tenant_of(payload),
+                None => defaults.tenant_of(&payload),
             },
             aggregate_id: row.aggregate_id().unwrap_or_default(),
-            aggregate_type: row.aggregate_type().unwrap_or_default(),
+            aggregate_type: constant("aggregate_type", row.aggregate_type()).unwrap_or_default(),
+            correlation_id: told("correlation_id", row.correlation_id()),
+            traceparent: told("traceparent", row.traceparent()),
             payload,
-            correlation_id: row.correlation_id().filter(|value| !value.is_empty()),
-            traceparent: row.traceparent().filter(|value| !value.is_empty()),
         };
-        envelope.check(defaults.event_bytes_max)?;
+        envelope.check(defaults)?;
         Ok(envelope)
     }
 
@@ -252,35 +266,52 @@ impl<'a> Envelope<'a> {
         Self {
             event_id: b"id",
             event_type: b"t",
-            stream: b"s",
+            stream: Cow::Borrowed(b"s"),
             schema_version: b"1",
             occurred_at: OccurredAt::from_postgres_micros(0),
             tenant_id: Cow::Borrowed(b""),
             aggregate_id: b"a",
             aggregate_type: b"",
-            payload: b"{}",
+            payload: Cow::Borrowed(b"{}"),
             correlation_id: None,
             traceparent: None,
         }
     }
 
     /// The stream that the event of `row` goes to, should it be one.
-    pub fn stream_of(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<&'a [u8], Unfit> {
-        let name = row.topic().unwrap_or(defaults.stream);
+    pub fn stream_of(row: &Row<'a>, defaults: &Defaults<'a>) -> Result<Cow<'a, [u8]>, Unfit> {
+        let name = defaults.stream_named(row);
         // Most rows name the stream that was checked when the settings were read.
-        if name == defaults.stream {
+        if *name == *defaults.stream {
             return Ok(name);
         }
-        let stream = std::str::from_utf8(name).map_err(|_| Unfit::NotUtf8("topic"))?;
+        let stream = std::str::from_utf8(&name).map_err(|_| Unfit::NotUtf8("topic"))?;
         if let Some(unfit) = Unfit::of_stream(stream) {
             return Err(unfit);
         }
         Ok(name)
     }
 
-    pub(super) fn check(&self, limit: usize) -> Result<(), Unfit> {
-        let bytes = self.bytes();
-        if bytes > limit { Err(Unfit::TooLarge { bytes, limit }) } else { Ok(()) }
+    /// What is so whatever it was made of.
+    pub(super) fn check(&self, defaults: &Defaults<'_>) -> Result<(), Unfit> {
+        let (bytes, limit) = (self.bytes(), defaults.event_bytes_max);
+        if bytes > limit {
+            return Err(Unfit::TooLarge { bytes, limit });
+        }
+        let Some(contract) = defaults.contract else { return Ok(()) };
+        let admitted = contract.admit(&self.subject(), &self.payload);
+        admitted.map_err(|violation| Unfit::Violation(Box::new(violation)))
+    }
+
+    /// The names by which its schema is found.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            topic: &self.stream,
+            event_type: self.event_type,
+            version: self.schema_version,
+            event_id: self.event_id,
+        }
     }
 
     /// Bytes of all values together.
@@ -295,49 +326,8 @@ impl<'a> Envelope<'a> {
             + self.aggregate_id.len()
             + self.aggregate_type.len()
             + self.payload.len()
-            + self.correlation_id.map_or(0, <[u8]>::len)
-            + self.traceparent.map_or(0, <[u8]>::len)
-    }
-}
-
-/// The tenant that a payload names: a string `tenant_id` at its top level, else the nil UUID.
-///
-/// The payload is only read when those bytes occur in it at all; the values around are stepped
-/// over, not built.
-pub(super) fn tenant_of(payload: &[u8]) -> Cow<'_, [u8]> {
-    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tenant_id\""));
-    let is_named = KEY.find(payload).is_some();
-    let named = is_named
-        .then(|| serde_json::Deserializer::from_slice(payload).deserialize_any(TenantVisitor).ok())
-        .flatten()
-        .flatten();
-    match named {
-        Some(tenant) => Cow::Owned(tenant.into_bytes()),
-        None => Cow::Borrowed(NIL_UUID),
-    }
-}
-
-struct TenantVisitor;
-
-impl<'de> Visitor<'de> for TenantVisitor {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    /// Of a key that `json` holds twice the last one counts, as it does for PostgreSQL.
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let mut tenant = None;
-        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            if key == "tenant_id" {
-                let value = map.next_value::<&RawValue>()?;
-                tenant = serde_json::from_str::<String>(value.get()).ok();
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(tenant)
+            + self.correlation_id.as_ref().map_or(0, |id| id.len())
+            + self.traceparent.as_ref().map_or(0, |id| id.len())
     }
 }
 
@@ -383,26 +373,5 @@ mod tests {
         assert_eq!(text(-1), "1999-12-31T23:59:59.999999+00:00");
         assert_eq!(text(848_588_645_000_001), "2026-11-21T15:04:05.000001+00:00");
         assert!(text(i64::MIN).starts_with('-'), "nonsense, but no panic");
-    }
-
-    #[test]
-    fn the_tenant_is_the_payloads_else_nil() {
-        let tenant = |payload: &str| String::from_utf8(tenant_of(payload.as_bytes()).into_owned());
-        let nil = String::from_utf8(NIL_UUID.to_vec());
-        assert_eq!(tenant(r#"{"a": 1, "tenant_id": "t-1"}"#), Ok("t-1".into()));
-        assert_eq!(tenant(r#"{"tenant_id": "caf\u00e9 \"x\""}"#), Ok("café \"x\"".into()));
-        assert_eq!(tenant(r#"{"tenant_id": "a", "tenant_id": "b"}"#), Ok("b".into()));
-        for payload in [
-            r#"{"a": {"tenant_id": "inner"}}"#,
-            r#"{"a": "\"tenant_id\""}"#,
-            r#"{"tenant_id": 7}"#,
-            r#"{"tenant_id": null}"#,
-            r#"["tenant_id"]"#,
-            r#""tenant_id""#,
-            "null",
-            "",
-        ] {
-            assert_eq!(tenant(payload), nil, "{payload}");
-        }
     }
 }

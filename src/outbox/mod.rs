@@ -1,16 +1,19 @@
 //! Room 3, the meaning: the contract of the outbox table and the event that a row stands for.
 //!
-//! In: relations and tuples of the decoder. Out: an [`Envelope`] that borrows the row's bytes. It
-//! must stay true that the payload is passed through untouched and that only `row.rs` knows column
-//! names.
+//! In: relations, tuples and logical messages of the decoder. Out: an [`Envelope`] that borrows
+//! their bytes. It must stay true that the payload is passed through untouched, and that which
+//! column is which is asked of the settings.
 
 mod envelope;
+mod message;
 pub mod moment;
 mod obituary;
 mod row;
 mod select;
+mod told;
 
 pub use envelope::{Defaults, Envelope, OccurredAt, Unfit};
+pub use message::{Fault, Kept, Told, message_prefix};
 pub use obituary::Obituary;
 pub use row::{COLUMNS, Copied, Plan, Row};
 pub use select::{FIELDS, Selection};

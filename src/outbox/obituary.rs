@@ -3,9 +3,11 @@
 //! In: the letter's values. Out: an [`Envelope`]. A letter does not say of which kind the aggregate
 //! is, nor schema version, correlation and trace; the tenant is the payload's, or none.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
-use super::envelope::{Defaults, Envelope, OccurredAt, SCHEMA_VERSION_DEFAULT, Unfit, tenant_of};
+use super::envelope::{Defaults, Envelope, OccurredAt, SCHEMA_VERSION_DEFAULT, Unfit};
 
 /// What a dead letter says of its event.
 #[derive(Clone, Copy, Debug)]
@@ -43,17 +45,20 @@ impl<'a> Envelope<'a> {
         let envelope = Self {
             event_id: letter.event_id,
             event_type: letter.event_type,
-            stream,
-            schema_version: SCHEMA_VERSION_DEFAULT,
+            stream: Cow::Borrowed(stream),
+            schema_version: defaults.constant("schema_version").unwrap_or(SCHEMA_VERSION_DEFAULT),
             occurred_at: OccurredAt::from_postgres(&created_at)?,
-            tenant_id: tenant_of(letter.payload),
+            tenant_id: match defaults.constant("tenant_id") {
+                Some(tenant) => Cow::Borrowed(tenant),
+                None => defaults.tenant_of(letter.payload),
+            },
             aggregate_id: letter.aggregate_id,
-            aggregate_type: b"",
-            payload: letter.payload,
-            correlation_id: None,
-            traceparent: None,
+            aggregate_type: defaults.constant("aggregate_type").unwrap_or_default(),
+            payload: Cow::Borrowed(letter.payload),
+            correlation_id: defaults.told("correlation_id", letter.payload),
+            traceparent: defaults.told("traceparent", letter.payload),
         };
-        envelope.check(defaults.event_bytes_max)?;
+        envelope.check(defaults)?;
         Ok(envelope)
     }
 }
@@ -61,6 +66,7 @@ impl<'a> Envelope<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Outbox, TableName};
 
     #[test]
     fn a_letter_becomes_the_event_that_died() {
@@ -72,10 +78,14 @@ mod tests {
             payload: br#"{"tenant_id": "t-1"}"#,
             created_at: b"2026-11-21T04:38:15.123456+00:00",
         };
-        let defaults = Defaults { stream: b"s", commit_time: 0, event_bytes_max: 1_000 };
+        let table = TableName { schema: "a".into(), name: "b".into() };
+        let (outbox, event_bytes_max) = (Outbox::from(table), 1_000);
+        let (stream, contract) = (&b"s"[..], None);
+        let defaults =
+            Defaults { stream, outbox: &outbox, commit_time: 0, event_bytes_max, contract };
         let envelope = Envelope::of_dead(&letter, &defaults).unwrap();
         assert_eq!(envelope.occurred_at.as_bytes(), letter.created_at);
-        assert_eq!((envelope.stream, &*envelope.tenant_id), (&b"s"[..], &b"t-1"[..]));
+        assert_eq!((&*envelope.stream, &*envelope.tenant_id), (&b"s"[..], &b"t-1"[..]));
         let without = Obituary { payload: b"", ..letter };
         assert_eq!(Envelope::of_dead(&without, &defaults).unwrap_err(), Unfit::NotJson);
         let nowhere = Obituary { topic: b"a\nb", ..letter };

@@ -4,8 +4,8 @@
 //! In: the columns of the table, and the values of a SELECT. Out: the list for that SELECT, and
 //! rows. The session must print as a replication session does: `datestyle = ISO`, `timezone = UTC`.
 
-use super::row::{COLUMNS, Plan, Row};
-use crate::config::TableName;
+use super::row::{COLUMNS, Nature, PAYLOAD, Row};
+use crate::config::{Outbox, Parts};
 use crate::error::Result;
 
 /// Values that [`Selection::list`] selects, one for each field of a [`Row`].
@@ -31,27 +31,26 @@ const PARKING: [&str; 7] = [
 /// How rows of one table are selected.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    list: String,
+    list: Vec<String>,
     event_id: String,
     topic: String,
     unpublished: String,
     has_flag: bool,
     can_park: bool,
-    payload_is_json: bool,
+    nature: Nature,
+    parts: Parts,
 }
 
 impl Selection {
     /// From the names and types of the table's columns. One that an event needs and that is missing
     /// is a definite error.
-    pub fn from_columns<'a>(
-        outbox: &TableName,
-        columns: &(impl Iterator<Item = (&'a str, u32)> + Clone),
-    ) -> Result<Self> {
-        let plan = Plan::from_columns(outbox, columns)?;
-        let has = |wanted: &str| columns.clone().any(|(name, _)| name == wanted);
-        // Names of ours, in lower case and without anything that needs quoting.
-        let field = |name: &str| {
-            if has(name) { format!("o.{name}::text") } else { "NULL::text".to_owned() }
+    pub fn from_columns(outbox: &Outbox, columns: &[(String, u32)]) -> Result<Self> {
+        let parts = outbox.parts(columns);
+        let nature = Nature::new(outbox, &parts)?;
+        let has = |part: &str| parts.has(part);
+        let field = |part: &str| {
+            let part = if has(part) { outbox.sql(&format!("o.{part}")) } else { "NULL".to_owned() };
+            format!("{part}::text")
         };
         let list: Vec<String> = COLUMNS.iter().map(|name| field(name)).collect();
         let unpublished: Vec<&str> = UNPUBLISHED
@@ -60,18 +59,25 @@ impl Selection {
             .map(|(_, condition)| condition)
             .collect();
         Ok(Self {
-            list: list.join(", "),
-            event_id: format!("o.id::int8 AS id, {} AS event_id", field("event_id")),
-            topic: field("topic"),
+            list,
+            event_id: outbox.sql("o.id::int8 AS id, o.event_id::text AS event_id"),
+            topic: format!("coalesce({}, {})", field("topic"), outbox.sql("{own_stream}")),
             unpublished: if unpublished.is_empty() {
                 "true".to_owned()
             } else {
-                unpublished.join(" AND ")
+                outbox.sql(&unpublished.join(" AND "))
             },
             has_flag: has("published"),
             can_park: PARKING.into_iter().all(has),
-            payload_is_json: plan.payload_is_json(),
+            nature,
+            parts,
         })
+    }
+
+    /// The parts that the table has a column for.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The same for those rows only that meet this condition as well.
@@ -114,14 +120,24 @@ impl Selection {
 
     /// What stands behind SELECT, [`FIELDS`] values of type text. The table's alias is `o`.
     #[must_use]
-    pub fn list(&self) -> &str {
-        &self.list
+    pub fn list(&self) -> String {
+        self.list.join(", ")
     }
 
     /// The same with NULL for the payload, for rows whose payload is not to be met.
     #[must_use]
     pub fn list_without_payload(&self) -> String {
-        self.list.replace("o.payload::text", "NULL::text")
+        self.list_with_payload(|_| "NULL::text".to_owned())
+    }
+
+    /// The same with another expression for the payload, made of the one that it is.
+    #[must_use]
+    pub fn list_with_payload(&self, other: impl FnOnce(&str) -> String) -> String {
+        let mut list = self.list.clone();
+        if let Some(payload) = list.get_mut(PAYLOAD) {
+            *payload = other(payload);
+        }
+        list.join(", ")
     }
 
     /// The row with these values; `value` is asked for each field by its place in the list.
@@ -130,17 +146,18 @@ impl Selection {
         for (place, field) in values.iter_mut().enumerate() {
             *field = value(place).map(str::as_bytes);
         }
-        Row::of(values, self.payload_is_json)
+        Row::of(values, self.nature)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TableName;
 
     #[test]
     fn a_table_without_optional_columns_selects_nulls_in_their_places() {
-        let outbox = TableName { schema: "a".into(), name: "b".into() };
+        let outbox = Outbox::from(TableName { schema: "a".into(), name: "b".into() });
         let columns = [
             ("payload", 3802),
             ("id", 20),
@@ -148,13 +165,14 @@ mod tests {
             ("event_type", 25),
             ("aggregate_id", 2950),
         ];
-        let selection = Selection::from_columns(&outbox, &columns.into_iter()).unwrap();
+        let named = columns.map(|(name, oid)| (name.to_owned(), oid));
+        let selection = Selection::from_columns(&outbox, &named).unwrap();
         assert!(selection.list().starts_with("o.id::text, o.event_id::text, o.event_type::text, "));
         assert_eq!(selection.list().matches("::text").count(), FIELDS);
         assert_eq!(selection.list().matches("NULL::text").count(), FIELDS - columns.len());
         assert_eq!(selection.unpublished(), "true");
         assert!(!selection.has_flag() && !selection.can_park());
-        assert_eq!(selection.topic(), "NULL::text");
+        assert_eq!(selection.topic(), "coalesce(NULL::text, NULL::text)");
         let row = selection.read(|place| (place == 0).then_some("7"));
         assert_eq!(row.id(), Some(7));
         assert!(!row.is_born_settled_or_parked());

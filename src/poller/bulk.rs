@@ -117,7 +117,8 @@ impl Bulk {
         let terms = Terms::new(settings, facts.bulk_bytes_max, &table.system_id);
         let assurance = Assurance::connect(settings, sink.clone(), durable, &terms.source).await?;
         let delivery = Delivery::load(sink).await?;
-        let courier = Courier::new(delivery.clone(), terms, table.selection.clone());
+        let selection = table.selection.clone();
+        let courier = Courier::new(delivery.clone(), terms, selection, Arc::clone(status));
         let is_at_once = durable.barrier.is_none() && durable.hold.is_zero();
         let mut idle = Vec::new();
         for _ in 0..if is_at_once { LANES_AT_ONCE } else { LANES } {

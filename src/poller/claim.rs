@@ -13,12 +13,11 @@ use tokio_postgres::{Client, Row as SqlRow, Statement};
 
 use super::courier::Terms;
 use super::settle::{Settler, Slot};
-use crate::config::{Ordering, Settings, TableName};
+use crate::config::{Ordering, Settings};
 use crate::error::{Error, Result};
 use crate::outbox::Selection;
 use crate::postgres::{self, Target, from_sql, quote};
 
-const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const SYSTEM_IDENTIFIER: &str = include_str!("../../sql/queries/system_identifier.sql");
 const LOOK_FOR_DUE: &str = include_str!("../../sql/queries/look_for_due.sql");
 const COUNT_DEAD: &str = include_str!("../../sql/queries/count_dead.sql");
@@ -31,8 +30,6 @@ const FIND_UNSETTLED: &str = include_str!("../../sql/queries/find_unsettled.sql"
 /// Rows of one claim: one wait for Redis's disk serves them all, and their payloads are never in
 /// memory together.
 const CLAIM_ROWS: i64 = 2_000;
-/// The type `uuid`.
-const UUID: u32 = 2_950;
 /// How the length of a UUID's text is known.
 const UUID_CHARS: usize = 36;
 
@@ -91,31 +88,25 @@ impl Desk {
         let table = &settings.outbox_table;
         let client = target.sql().await?;
         postgres::set_up_session(&client).await?;
-        let columns = columns(&client, table).await?;
-        let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
-        let selection = Selection::from_columns(table, &described)?;
-        let event_id_is_uuid = described.clone().any(|column| column == ("event_id", UUID));
+        let columns = postgres::names_and_types(&postgres::describe_table(&client, table).await?);
+        let selection = Selection::from_columns(table, &columns)?;
         let lane = match settings.ordering {
             // An event of no aggregate waits for nobody.
-            Ordering::PerAggregate => "coalesce(nullif(aggregate_id::text, ''), '#' || id::text)",
-            Ordering::None => "id",
+            Ordering::PerAggregate => {
+                "coalesce(nullif(o.aggregate_id::text, ''), '#' || o.id::text)"
+            }
+            Ordering::None => "o.id",
         };
-        let mine = postgres::shard_condition(settings.shard);
-        let event_id = if event_id_is_uuid {
-            "o.event_id = ANY ($1::text[]::uuid[])"
-        } else {
-            "o.event_id::text = ANY ($1::text[])"
-        };
-        let quoted = quote::qualified(&table.schema, &table.name);
+        let mine = postgres::shard_condition(settings.shard, table);
+        let events = table.events_in(selection.parts(), 1);
+        // As the server prints it in the predicate of an index.
+        let dead_at = table.columns.column("dead_lettered_at").unwrap_or_default();
+        let dead_letters = quote::literal(&format!("%{dead_at}% IS NOT NULL%"));
         let doing = format!("cannot prepare retrying parked rows of {table}");
         let prepare = async |sql: &str, list: &str, types: &[Type]| {
-            let sql = sql
-                .replace("{table}", &quoted)
-                .replace("{table_text}", &quote::literal(&quoted))
-                .replace("{lane}", lane)
-                .replace("{mine}", &mine)
-                .replace("{event_id}", event_id)
-                .replace("{list}", list);
+            let sql = table.sql(&sql.replace("{lane}", lane)).replace("{mine}", &mine);
+            let sql = sql.replace("{dead_letters}", &dead_letters);
+            let sql = sql.replace("{event_ids}", &events).replace("{list}", list);
             let prepared = client.prepare_typed(&sql, types).await;
             prepared.map_err(|error| {
                 from_sql(&doing, error).hint("`walrelay setup` adds the columns that are missing")
@@ -128,12 +119,12 @@ impl Desk {
             settler: Settler::prepare(&client, table, settings.after_publish, slot).await?,
             system_id,
             slot_name: settings.slot_name.clone(),
-            event_id_is_uuid,
+            event_id_is_uuid: selection.parts().is_uuid("event_id"),
             look: prepare(LOOK_FOR_DUE, "", &[]).await?,
             dead: prepare(COUNT_DEAD, "", &[]).await?,
             start: prepare(START_DUE, "", &[Type::INT4, Type::INT8]).await?,
             claim: prepare(CLAIM_DUE, "", &ids).await?,
-            read: prepare(READ_CLAIMED, selection.list(), &[]).await?,
+            read: prepare(READ_CLAIMED, &selection.list(), &[]).await?,
             read_without_payload: prepare(READ_CLAIMED, &selection.list_without_payload(), &[])
                 .await?,
             undo: prepare(UNDO_START, "", &ids).await?,
@@ -273,15 +264,6 @@ fn without_holes(picked: Vec<Picked>, held: &HashSet<i64>) -> Vec<Picked> {
         }
     }
     ours
-}
-
-async fn columns(client: &Client, table: &TableName) -> Result<Vec<(String, u32)>> {
-    let doing = format!("cannot read the columns of table {table}");
-    let rows = client
-        .query(FIND_TABLE, &[&table.schema, &table.name])
-        .await
-        .map_err(|error| from_sql(&doing, error))?;
-    Ok(rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect())
 }
 
 #[cfg(test)]

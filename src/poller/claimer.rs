@@ -9,6 +9,7 @@
 //! waited for. A lot with an event that is to be parked keeps the turn to its end, for the parking
 //! must be seen by who claims next.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -329,7 +330,7 @@ impl Claimer {
         outcomes: &[Outcome],
         tour: &mut Tour,
     ) -> Result<(), Trouble> {
-        let mut keys: HashMap<&[u8], String> = HashMap::new();
+        let mut keys: HashMap<Cow<'_, [u8]>, String> = HashMap::new();
         for (sql_row, outcome) in rows.iter().zip(outcomes) {
             let row = self.courier.row(sql_row);
             let lot = &mut tour.lot;
@@ -342,10 +343,9 @@ impl Claimer {
                 continue;
             };
             lot.delivered.push(id);
-            let stream = row.topic().unwrap_or_default();
-            let key = keys.entry(stream).or_insert_with(|| {
-                let stream = String::from_utf8_lossy(self.courier.stream(&row));
-                self.courier.terms().delivered_key(&stream)
+            let stream = self.courier.stream(&row);
+            let key = keys.entry(stream).or_insert_with_key(|stream| {
+                self.courier.terms().delivered_key(&String::from_utf8_lossy(stream))
             });
             let name = String::from_utf8_lossy(row.event_id().unwrap_or_default()).into_owned();
             match lot.names.get_mut(key.as_str()) {

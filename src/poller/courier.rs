@@ -5,19 +5,23 @@
 //! one call after the other, and that with `ordering = per-aggregate` nothing is written behind a
 //! refused event of its aggregate.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::Row as SqlRow;
 
-use crate::config::{EntryFormat, Ordering, Settings};
+use crate::config::{EntryFormat, Ordering, Outbox, Settings};
+use crate::contract::Contract;
 use crate::lsn::Position;
 use crate::outbox::{Defaults, Envelope, Row, Selection, Unfit};
 use crate::sink::{
     Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Varying, Verdict, Written, begun_key,
     delivered_key,
 };
+use crate::telemetry::{Status, Traced};
 
 /// From the Unix epoch to PostgreSQL's, in seconds.
 const POSTGRES_EPOCH_SECONDS: u64 = 946_684_800;
@@ -44,6 +48,8 @@ pub struct Terms {
     pub ordering: Ordering,
     /// The stream of a row without a topic.
     pub stream: String,
+    /// What is the same for every row, or told by its payload.
+    pub outbox: Outbox,
     /// Events in a call.
     pub batch_events: usize,
     /// Bytes of a call; one event may be larger.
@@ -56,6 +62,8 @@ pub struct Terms {
     pub source: String,
     /// CloudEvents `source`.
     pub origin: String,
+    /// What payloads are held against.
+    pub contract: Option<Arc<Contract>>,
 }
 
 impl Terms {
@@ -67,6 +75,7 @@ impl Terms {
             format: settings.entry_format,
             ordering: settings.ordering,
             stream: settings.stream_name.clone(),
+            outbox: settings.outbox_table.clone(),
             batch_events: settings.batch_size.get(),
             batch_bytes: settings.batch_bytes,
             event_bytes_max: bulk_bytes_max
@@ -74,6 +83,19 @@ impl Terms {
             maxlen: settings.stream_maxlen.map_or(0, std::num::NonZeroU64::get),
             source: format!("{}.{}@{system_id}", table.schema, table.name),
             origin: format!("/{}/{}", table.schema, table.name),
+            contract: settings.contract.clone(),
+        }
+    }
+
+    /// What rows themselves do not say.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults<'_> {
+        Defaults {
+            stream: self.stream.as_bytes(),
+            outbox: &self.outbox,
+            commit_time: now(),
+            event_bytes_max: self.event_bytes_max,
+            contract: self.contract.as_deref(),
         }
     }
 
@@ -96,6 +118,7 @@ pub struct Courier {
     terms: Terms,
     selection: Selection,
     writer: EntryWriter,
+    status: Arc<Status>,
     /// The fields whose values events do not share, as far as they have shown.
     varying: Varying,
 }
@@ -127,14 +150,20 @@ struct Load {
 struct Call {
     batch: Sealed,
     places: Vec<usize>,
+    traced: Traced,
 }
 
 impl Courier {
-    /// A courier for rows that are selected by `selection`.
+    /// A courier for rows that are selected by `selection`; `status` is told what it delivers.
     #[must_use]
-    pub fn new(delivery: Delivery, terms: Terms, selection: Selection) -> Self {
+    pub fn new(
+        delivery: Delivery,
+        terms: Terms,
+        selection: Selection,
+        status: Arc<Status>,
+    ) -> Self {
         let writer = EntryWriter::new(terms.format, terms.origin.clone());
-        Self { delivery, terms, selection, writer, varying: Varying::default() }
+        Self { delivery, terms, selection, writer, status, varying: Varying::default() }
     }
 
     /// Where the rows go, and on which terms.
@@ -197,8 +226,8 @@ impl Courier {
 
     /// The stream that a row is for.
     #[must_use]
-    pub fn stream<'a>(&'a self, row: &Row<'a>) -> &'a [u8] {
-        row.topic().unwrap_or(self.terms.stream.as_bytes())
+    pub fn stream<'a>(&'a self, row: &Row<'a>) -> Cow<'a, [u8]> {
+        self.terms.defaults().stream_named(row)
     }
 
     /// The rows in stretches, one done before the next begins. Within one the streams are written
@@ -208,13 +237,13 @@ impl Courier {
         let is_one_stream = rows.iter().all(|row| {
             let row = self.row(row);
             let stream = self.stream(&row);
-            *first.get_or_insert(stream) == stream
+            *first.get_or_insert(stream.clone()) == stream
         });
         if is_one_stream || self.terms.ordering == Ordering::None {
             return std::iter::once(0..rows.len()).collect();
         }
         let (mut stages, mut begin) = (Vec::new(), 0);
-        let mut streams: HashMap<&[u8], &[u8]> = HashMap::new();
+        let mut streams: HashMap<&[u8], Cow<'_, [u8]>> = HashMap::new();
         for (place, row) in rows.iter().enumerate() {
             let row = self.row(row);
             let (aggregate, stream) = (row.aggregate_id().unwrap_or_default(), self.stream(&row));
@@ -235,7 +264,7 @@ impl Courier {
         let mut numbers: HashMap<String, usize> = HashMap::new();
         for (place, row) in rows.iter().enumerate().take(stage.end).skip(stage.start) {
             let row = self.row(row);
-            let stream = String::from_utf8_lossy(self.stream(&row)).into_owned();
+            let stream = String::from_utf8_lossy(&self.stream(&row)).into_owned();
             let number = *numbers.entry(stream).or_insert_with_key(|stream| {
                 loads.push(Load { stream: stream.clone(), places: VecDeque::new() });
                 loads.len() - 1
@@ -257,19 +286,14 @@ impl Courier {
             bytes: 0,
         };
         let mut batch: Option<Batch> = None;
-        let mut places = Vec::new();
+        let (mut places, mut traced) = (Vec::new(), Traced::default());
         while let Some(&place) = load.places.front() {
             let Some(row) = round.rows.get(place).map(|row| self.row(row)) else { break };
             if self.is_behind(&row, &round.refused) {
                 load.places.pop_front();
                 continue;
             }
-            let defaults = Defaults {
-                stream: self.terms.stream.as_bytes(),
-                commit_time: now(),
-                event_bytes_max: self.terms.event_bytes_max,
-            };
-            let envelope = match Envelope::new(&row, &defaults) {
+            let envelope = match Envelope::new(&row, &self.terms.defaults()) {
                 Ok(envelope) => envelope,
                 Err(unfit) => {
                     round.set(place, Outcome::Unfit(unfit));
@@ -290,12 +314,17 @@ impl Courier {
                 self.varying = self.varying.and(varying);
                 break;
             }
+            if self.status.spans.is_on() {
+                // When it was committed a row does not say: from here on it is in our hands.
+                let names = (envelope.event_id, envelope.event_type);
+                traced.note(places.len(), envelope.traceparent.as_deref(), now(), names);
+            }
             filling.push(&envelope, Position::START, &mut self.writer);
             places.push(place);
             load.places.pop_front();
         }
         let batch = batch?.seal_claimed(round.deadline, self.terms.maxlen);
-        Some(Call { batch, places })
+        Some(Call { batch, places, traced })
     }
 
     /// Whether the row must not be written because one before it was refused.
@@ -311,7 +340,7 @@ impl Courier {
         &self,
         round: &mut Round<'_>,
         load: &mut Load,
-        call: Call,
+        mut call: Call,
     ) -> Result<(), Failure> {
         let written = match self.delivery.deliver(&call.batch).await {
             // The whole call is refused when the user may not write this key.
@@ -322,6 +351,11 @@ impl Courier {
             written => written?,
         };
         let there = written.added + written.present;
+        self.status.streams.add(&load.stream, written.added);
+        // Which of them were there from before is not said: better no span than a second one.
+        if written.present == 0 {
+            self.status.spans.entered(&load.stream, call.traced.written(0..there));
+        }
         let (done, rest) = call.places.split_at(there.min(call.places.len()));
         for place in done {
             round.set(*place, Outcome::Delivered);

@@ -104,8 +104,8 @@ impl Judge {
         let attempts = claimed.attempts();
         match outcome {
             Outcome::Delivered => {
-                let stream = String::from_utf8_lossy(courier.stream(&row));
-                let key = courier.terms().delivered_key(&stream);
+                let stream = courier.stream(&row);
+                let key = courier.terms().delivered_key(&String::from_utf8_lossy(&stream));
                 judgement.remembered.push((key, text(row.event_id())));
                 judgement.settlement.deliver(id);
             }
@@ -202,9 +202,9 @@ async fn write(
     let fields = [
         ("original_event_id", row.event_id().unwrap_or_default()),
         ("event_type", row.event_type().unwrap_or_default()),
-        ("topic", courier.stream(row)),
+        ("topic", &courier.stream(row)),
         ("aggregate_id", row.aggregate_id().unwrap_or_default()),
-        ("payload", payload.unwrap_or_default()),
+        ("payload", payload.as_deref().unwrap_or_default()),
         ("error_message", message.as_bytes()),
         ("attempts", attempts.as_bytes()),
         ("failed_at", failed_at.as_bytes()),
@@ -216,7 +216,8 @@ async fn write(
 
 /// The stream that the row is for; the default one where its name is none.
 fn letter_stream(courier: &Courier, row: &Row<'_>) -> String {
-    let named = std::str::from_utf8(courier.stream(row)).ok();
+    let named = courier.stream(row);
+    let named = std::str::from_utf8(&named).ok();
     let fit = named.filter(|name| Unfit::of_stream(name).is_none());
     fit.unwrap_or(&courier.terms().stream).to_owned()
 }

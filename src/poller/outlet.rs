@@ -4,6 +4,8 @@
 //! forgotten. It must stay true that an outlet that failed once is never used again: what was under
 //! way on its connection may still be written, until its deadline.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::assurance::Assurance;
@@ -14,6 +16,7 @@ use super::trouble::Trouble;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::sink::{Delivery, Durable, Failure, Sink, Timeouts};
+use crate::telemetry::Status;
 
 /// Names forgotten by one call.
 const FORGET_MAX: usize = 1_000;
@@ -30,7 +33,11 @@ pub struct Outlet {
 
 impl Outlet {
     /// Connects, and tries a write that leaves nothing behind.
-    pub async fn open(settings: &Settings, desk: &Desk) -> Result<Self, Trouble> {
+    pub async fn open(
+        settings: &Settings,
+        desk: &Desk,
+        status: &Arc<Status>,
+    ) -> Result<Self, Trouble> {
         let timeouts =
             Timeouts { connect: settings.connect_timeout, reply: settings.redis_timeout };
         let sink = Sink::connect(&settings.redis_url, timeouts).await?;
@@ -42,7 +49,9 @@ impl Outlet {
         let delivery = Delivery::load(sink.clone()).await?;
         delivery.forget(&key, &[PROBE.to_owned()]).await?;
         let assurance = Assurance::connect(settings, sink, durable, &terms.source).await?;
-        Ok(Self { courier: Courier::new(delivery, terms, desk.selection.clone()), assurance })
+        let selection = desk.selection.clone();
+        let courier = Courier::new(delivery, terms, selection, Arc::clone(status));
+        Ok(Self { courier, assurance })
     }
 
     /// Forgets what may be forgotten by now.

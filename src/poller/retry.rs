@@ -127,7 +127,7 @@ impl Poller {
 
     async fn open(&mut self, desk: &Desk) -> Result<Outlet, Trouble> {
         let Workplace { settings, status, kept, .. } = &self.place;
-        let outlet = Outlet::open(settings, desk).await?;
+        let outlet = Outlet::open(settings, desk, status).await?;
         if status.retries.close_circuit() {
             tracing::info!("Redis takes parked events again");
         }

@@ -7,9 +7,9 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
-use crate::config::{AfterPublish, TableName};
+use crate::config::{AfterPublish, Outbox};
 use crate::error::Result;
-use crate::postgres::{from_sql, quote};
+use crate::postgres::from_sql;
 
 const SETTLE_DELIVERED: &str = include_str!("../../sql/queries/settle_delivered.sql");
 const SETTLE_DELETED: &str = include_str!("../../sql/queries/settle_deleted.sql");
@@ -118,15 +118,13 @@ impl Settler {
     /// Prepares the statements in the session of `client`.
     pub async fn prepare(
         client: &Client,
-        table: &TableName,
+        table: &Outbox,
         after_publish: AfterPublish,
         slot: Slot,
     ) -> Result<Self> {
         let doing = format!("cannot prepare settling rows of {table}");
-        let quoted = quote::qualified(&table.schema, &table.name);
         let prepare = async |sql: &str, types: &[Type]| {
-            let sql = sql.replace("{table}", &quoted);
-            let prepared = client.prepare_typed(&sql, types).await;
+            let prepared = client.prepare_typed(&table.sql(sql), types).await;
             prepared.map_err(|error| from_sql(&doing, error))
         };
         let ids = [Type::INT8_ARRAY, Type::BOOL];

@@ -9,10 +9,9 @@ use tokio_postgres::Client;
 use crate::config::{AfterPublish, Ordering, Settings};
 use crate::error::{Error, Result};
 use crate::outbox::Selection;
-use crate::postgres::{from_sql, quote};
+use crate::postgres::{describe_table, from_sql, names_and_types};
 
 const FACTS: &str = include_str!("../../sql/queries/poll_facts.sql");
-const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const BEGIN: &str = include_str!("../../sql/queries/poll_begin.sql");
 const GIVE_TURN: &str = include_str!("../../sql/queries/poll_give_turn.sql");
 const END_TURN: &str = include_str!("../../sql/queries/poll_end_turn.sql");
@@ -71,15 +70,13 @@ impl Table {
         let doing = format!("cannot read the columns of table {name}");
         let failed = |error| from_sql(&doing, error);
         let names: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&name.schema, &name.name];
-        let rows = client.query(FIND_TABLE, &names).await.map_err(failed)?;
-        let columns: Vec<(String, u32)> =
-            rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
-        let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
-        let selection = Selection::from_columns(name, &described)?;
-        let has = |wanted: &str| columns.iter().any(|(name, _)| name == wanted);
+        let columns = names_and_types(&describe_table(client, name).await?);
+        let selection = Selection::from_columns(name, &columns)?;
+        let has = |part: &str| selection.parts().has(part);
         if settings.after_publish == AfterPublish::Mark && !has("published") {
+            let flag = name.marks().first().copied().unwrap_or("published_at").to_owned();
             return Err(Error::definite(format!(
-                "mode = poll finds rows by the column published, which table {name} lacks"
+                "mode = poll finds rows by the column {flag}, which table {name} lacks"
             ))
             .hint("add it with `walrelay setup`, or set after_publish = delete"));
         }
@@ -92,15 +89,16 @@ impl Table {
         let counts = if can_park { COUNTS } else { NO_COUNTS };
         let round_key = (i64::from(key) << 32) | i64::from(run);
         let fill = |sql: &str| {
-            sql.replace("{table_text}", &quote::literal(&quoted(settings)))
+            sql.replace("{is_new}", &is_new)
+                .replace("{is_parked}", is_parked)
                 .replace("{table_key}", &key.to_string())
-                .replace("{table}", &quoted(settings))
                 .replace("{round_key}", &format!("({round_key})::int8"))
                 .replace("{run}", &run.to_string())
-                .replace("{is_new}", &is_new)
-                .replace("{is_parked}", is_parked)
         };
+        let fill = |sql: &str| name.sql(&fill(sql));
+        let counts = name.sql(counts);
         let list = format!("{}{counts}", selection.list());
+        let ids = name.sql(IDS);
         let is_ordered = settings.ordering == Ordering::PerAggregate;
         Ok(Self {
             begin: if is_ordered { fill(BEGIN) } else { "BEGIN".to_owned() },
@@ -108,10 +106,10 @@ impl Table {
             end_turn: fill(END_TURN),
             look: fill(LOOK),
             claim: fill(CLAIM).replace("{list}", &list),
-            claim_ids: fill(CLAIM).replace("{list}", IDS),
+            claim_ids: fill(CLAIM).replace("{list}", &ids),
             claimed: fill(CLAIMED).replace("{list}", &list),
             claimed_without_payload: fill(CLAIMED)
-                .replace("{list}", &list.replace("o.payload::text", "NULL::text")),
+                .replace("{list}", &format!("{}{counts}", selection.list_without_payload())),
             parked: can_park.then(|| fill(PARKED)),
             mark: fill(if settings.after_publish == AfterPublish::Delete { DELETE } else { MARK }),
             selection,
@@ -119,12 +117,6 @@ impl Table {
             system_id: facts.get::<_, Option<String>>("system_id").unwrap_or_default(),
         })
     }
-}
-
-/// The table, for SQL text.
-#[must_use]
-pub fn quoted(settings: &Settings) -> String {
-    quote::qualified(&settings.outbox_table.schema, &settings.outbox_table.name)
 }
 
 const IDS: &str = "o.id::int8 AS id";

@@ -14,7 +14,6 @@ mod login;
 mod notify;
 mod oversized;
 mod publication;
-pub mod quote;
 mod replication;
 mod server;
 mod session;
@@ -28,11 +27,12 @@ mod tls;
 mod walsender;
 mod wire;
 
+pub use crate::quote;
 pub use bookmark::{
     Standpoint, ages as wal_ages, create_now as create_bookmark_now, need_bookmark, need_free_slot,
     slot_of as bookmark_slot, standpoints,
 };
-pub use columns::columns;
+pub use columns::{columns, describe as describe_table, names_and_types};
 pub use connect::Target;
 pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
 pub use notify::{install as install_notify, listen, sql as notify_sql};

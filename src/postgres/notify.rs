@@ -31,7 +31,7 @@ fn channel(table: &TableName) -> String {
 #[must_use]
 pub fn sql(table: &TableName) -> String {
     let function = quote::qualified(&table.schema, "walrelay_notify");
-    let quoted = quote::qualified(&table.schema, &table.name);
+    let quoted = table.quoted();
     NOTIFY
         .replace("{channel_text}", &quote::literal(&channel(table)))
         .replace("{channel}", &channel(table))

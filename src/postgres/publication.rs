@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::failure::from_sql;
 use super::quote;
 use super::shard::{condition, is_filter};
-use crate::config::{Shard, TableName};
+use crate::config::{Outbox, Shard};
 use crate::error::{Error, Result};
 
 const FIND_PUBLICATION: &str = include_str!("../../sql/queries/find_publication.sql");
@@ -34,14 +34,14 @@ pub fn check_version(shard: Shard, version: &str, version_num: i32) -> Result<()
 /// Whether the publication exists. One that lacks the table or its INSERTs is a definite error, and
 /// so is one that does not filter for its shard. For one line that takes all rows a filter is only
 /// warned of: it may be wanted.
-pub async fn find(client: &Client, name: &str, table: &TableName, shard: Shard) -> Result<bool> {
+pub async fn find(client: &Client, name: &str, table: &Outbox, shard: Shard) -> Result<bool> {
     let doing = format!("cannot read publication {name:?}");
     let found = client
         .query_opt(FIND_PUBLICATION, &[&name, &table.schema, &table.name])
         .await
         .map_err(|error| from_sql(&doing, error))?;
     let Some(row) = found else { return Ok(false) };
-    let (publication, quoted) = (quote::ident(name), quote::qualified(&table.schema, &table.name));
+    let (publication, quoted) = (quote::ident(name), table.quoted());
     if !row.get::<_, bool>("publishes_insert") {
         return Err(Error::definite(format!("publication {name:?} does not publish INSERTs"))
             .hint(format!("ALTER PUBLICATION {publication} SET (publish = 'insert')")));
@@ -61,7 +61,7 @@ pub async fn find(client: &Client, name: &str, table: &TableName, shard: Shard) 
         return Err(Error::definite(what).hint(hint));
     }
     let filter: Option<&str> = row.get("row_filter");
-    if !shard.is_whole() && !filter.is_some_and(|filter| is_filter(shard, filter)) {
+    if !shard.is_whole() && !filter.is_some_and(|filter| is_filter(shard, table, filter)) {
         let filter = filter.unwrap_or("none");
         return Err(Error::definite(format!(
             "publication {name:?} is to let through shard {shard} of table {table}, and its row \
@@ -71,7 +71,7 @@ pub async fn find(client: &Client, name: &str, table: &TableName, shard: Shard) 
             "ALTER PUBLICATION {publication} SET TABLE {quoted} WHERE ({}); and drop its \
              replication slot if there is one (SELECT pg_drop_replication_slot(...)): the relay \
              makes a new one, and publishes what the filter had left out",
-            condition(shard)
+            condition(shard, table)
         )));
     }
     if shard.is_whole() && filter.is_some() {
@@ -85,7 +85,7 @@ pub async fn find(client: &Client, name: &str, table: &TableName, shard: Shard) 
 }
 
 /// Creates the publication for INSERTs on `table`, unless it is there.
-pub async fn create(client: &Client, name: &str, table: &TableName, shard: Shard) -> Result<()> {
+pub async fn create(client: &Client, name: &str, table: &Outbox, shard: Shard) -> Result<()> {
     let doing = format!("cannot create publication {name:?}");
     let sql = create_sql(name, table, shard);
     client.batch_execute(&sql).await.map_err(|error| from_sql(&doing, error))
@@ -93,12 +93,13 @@ pub async fn create(client: &Client, name: &str, table: &TableName, shard: Shard
 
 /// What [`create`] runs.
 #[must_use]
-pub fn create_sql(name: &str, table: &TableName, shard: Shard) -> String {
+pub fn create_sql(name: &str, table: &Outbox, shard: Shard) -> String {
     let sql = if shard.is_whole() { CREATE_PUBLICATION } else { CREATE_SHARD };
-    sql.replace("{condition}", &condition(shard))
+    table
+        .sql(sql)
+        .replace("{condition}", &condition(shard, table))
         .replace("{publication_text}", &quote::literal(name))
         .replace("{publication}", &quote::ident(name))
-        .replace("{table}", &quote::qualified(&table.schema, &table.name))
 }
 
 #[cfg(test)]

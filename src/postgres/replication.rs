@@ -45,12 +45,17 @@ pub enum Frame<'a> {
         /// The server wants a status update at once.
         reply_requested: bool,
     },
+    /// A transactional message with the prefix that was asked for came, over the limit: its content
+    /// is passed over.
+    Oversized,
 }
 
 /// A logged-in connection in logical replication mode.
 pub struct Replication {
     wire: Wire,
     message_bytes_max: usize,
+    /// Logical messages with this prefix are told of also when they are over the limit.
+    prefix: Option<String>,
     /// For every answer before the stream.
     timeout: Duration,
     label: String,
@@ -63,7 +68,7 @@ impl Replication {
         timeout: Duration,
         label: String,
     ) -> Self {
-        Self { wire, message_bytes_max, timeout, label }
+        Self { wire, message_bytes_max, prefix: None, timeout, label }
     }
 
     /// The host, port and database that this is, for people.
@@ -99,18 +104,20 @@ impl Replication {
 
     /// Starts streaming from where the slot stands. When another connection holds the slot the
     /// error's class is `SlotInUse` and this connection stays usable: ask again later.
-    pub async fn start(&mut self, slot: &str, publication: &str, messages: bool) -> Result<()> {
-        let messages = if messages { ", messages 'true'" } else { "" };
-        self.start_with(slot, Lsn::NONE, &[publication.to_owned()], messages).await
+    pub async fn start(&mut self, slot: &str, publication: &str) -> Result<()> {
+        self.start_at(slot, Lsn::NONE, &[publication.to_owned()]).await
+    }
+
+    /// With a prefix logical messages are to be sent as well, from PostgreSQL 14 on; those that
+    /// have it are told of also when they are over the limit. To be called before the start.
+    pub fn want_messages(&mut self, prefix: Option<String>) {
+        self.prefix = prefix;
     }
 
     /// The same for the rows of any of these publications, transactions whose commit record is
-    /// before `from` left out. Where the slot stands behind `from`, from there.
-    pub async fn start_at(&mut self, slot: &str, from: Lsn, names: &[String]) -> Result<()> {
-        self.start_with(slot, from, names, "").await
-    }
-
-    async fn start_with(&mut self, slot: &str, at: Lsn, of: &[String], more: &str) -> Result<()> {
+    /// before `at` left out. Where the slot stands behind `at`, from there.
+    pub async fn start_at(&mut self, slot: &str, at: Lsn, of: &[String]) -> Result<()> {
+        let more = if self.prefix.is_some() { ", messages 'true'" } else { "" };
         let doing = format!("cannot start replication from slot {slot:?}");
         // The option takes a list of names that the server parses as identifiers, inside a literal.
         let names: Vec<String> = of.iter().map(|name| quote::ident(name)).collect();
@@ -163,10 +170,12 @@ impl Replication {
                 AtHand::Whole { tag: backend::COPY_DATA_TAG, .. } => break,
                 AtHand::Part => return Ok(None),
                 AtHand::Oversized { .. } => {
-                    match oversized::look(&mut self.wire, limit).map_err(broken)? {
+                    let prefix = self.prefix.as_deref().unwrap_or_default();
+                    match oversized::look(&mut self.wire, limit, prefix).map_err(broken)? {
                         Oversized::No => {}
                         Oversized::Unknown => return Ok(None),
                         Oversized::Skipped => continue,
+                        Oversized::Wanted => return Ok(Some(Frame::Oversized)),
                     }
                 }
                 AtHand::Whole { .. } => {}
@@ -317,131 +326,5 @@ fn frame(body: &[u8]) -> Result<Frame<'_>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-    pub fn connected(bytes_max: usize) -> (Replication, DuplexStream) {
-        let (ours, theirs) = duplex(1024 * 1024);
-        let wire = Wire::new(Box::new(ours));
-        (Replication::new(wire, bytes_max, Duration::from_millis(10), String::new()), theirs)
-    }
-
-    pub fn copy_data(body: &[u8]) -> Vec<u8> {
-        let mut message = vec![backend::COPY_DATA_TAG];
-        message.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-        message.extend_from_slice(body);
-        message
-    }
-
-    pub fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap()
-            .block_on(future)
-    }
-
-    #[test]
-    fn frames_split_at_any_byte_arrive_whole_and_in_order() {
-        run(async {
-            let mut keepalive = vec![b'k'];
-            keepalive.extend_from_slice(&77u64.to_be_bytes());
-            keepalive.extend_from_slice(&[0; 8]);
-            keepalive.push(1);
-            let data = [&[b'w'][..], &[0; 24], b"hello"].concat();
-            let bytes = [copy_data(&data), copy_data(&keepalive)].concat();
-            for cut in 1..bytes.len() {
-                let (mut replication, mut server) = connected(1024);
-                let mut seen = Vec::new();
-                for part in [&bytes[..cut], &bytes[cut..]] {
-                    server.write_all(part).await.unwrap();
-                    replication.pump(true).await.unwrap();
-                    while let Some(frame) = replication.next_frame().unwrap() {
-                        seen.push(format!("{frame:?}"));
-                    }
-                }
-                assert_eq!(seen.len(), 2, "cut at {cut}: {seen:?}");
-                assert!(seen[0].contains("[104, 101, 108, 108, 111]"), "{}", seen[0]);
-                assert!(seen[1].contains("Lsn(77)") && seen[1].contains("true"), "{}", seen[1]);
-            }
-        });
-    }
-
-    #[test]
-    fn a_server_that_is_silent_before_the_stream_is_given_up() {
-        run(async {
-            let (mut replication, _server) = connected(1024);
-            let error = replication.identify().await.unwrap_err();
-            assert!(error.to_string().contains("no answer in 10ms"), "{error}");
-            let (mut replication, _server) = connected(1024);
-            let error = replication.start("s", "p", true).await.unwrap_err();
-            assert!(error.to_string().contains("no answer in 10ms"), "{error}");
-            assert_eq!(error.class(), crate::error::Class::Transient);
-        });
-    }
-
-    #[test]
-    fn a_stream_that_has_ended_says_why_behind_what_it_sent() {
-        run(async {
-            let (mut replication, mut server) = connected(1024);
-            let frame = copy_data(&[&[b'w'][..], &[0; 24], b"hello"].concat());
-            let fields = b"C42704\0Mpublication \"p\" does not exist\0\0";
-            server.write_all(&frame).await.unwrap();
-            server
-                .write_all(&[b'E', 0, 0, 0, u8::try_from(fields.len() + 4).unwrap()])
-                .await
-                .unwrap();
-            server.write_all(fields).await.unwrap();
-            let error = replication.ending().await.unwrap();
-            assert!(error.to_string().contains("SQLSTATE 42704"), "{error}");
-        });
-    }
-
-    #[test]
-    fn what_the_server_sends_is_heard_of() {
-        run(async {
-            let (mut replication, mut server) = connected(1024);
-            let before = replication.heard();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            server.write_all(b"d").await.unwrap();
-            assert_eq!(replication.heard(), before);
-            replication.pump(true).await.unwrap();
-            assert!(replication.heard() > before);
-        });
-    }
-
-    #[test]
-    fn a_status_update_leaves_while_nothing_is_read() {
-        run(async {
-            let (mut replication, mut server) = connected(1024);
-            replication.queue_status(Lsn::new(9), Lsn::new(5), true);
-            let mut bytes = [0; 39];
-            tokio::select! {
-                result = replication.pump(false) => panic!("ended: {result:?}"),
-                read = server.read_exact(&mut bytes) => { read.unwrap(); }
-            }
-            assert_eq!(bytes[..6], [b'd', 0, 0, 0, 38, b'r']);
-            assert_eq!(bytes[6..14], 9u64.to_be_bytes());
-            assert_eq!(bytes[14..22], 5u64.to_be_bytes());
-            assert_eq!(bytes[22..30], 5u64.to_be_bytes());
-            assert_eq!(bytes[38], 1);
-        });
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>) {
-            let (mut replication, mut server) = connected(4096);
-            run(async {
-                server.write_all(&bytes).await.unwrap();
-                server.write_all(&[0]).await.unwrap();
-                replication.pump(true).await.unwrap();
-                for _ in 0..bytes.len() {
-                    if !matches!(replication.next_frame(), Ok(Some(_))) { break }
-                }
-            });
-        }
-    }
-}
+#[path = "replication_tests.rs"]
+pub(super) mod tests;

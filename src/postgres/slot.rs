@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::failure::from_sql;
 use super::quote;
-use crate::config::{Backlog, Shard, TableName};
+use crate::config::{Backlog, Outbox, Shard};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
@@ -80,7 +80,7 @@ pub async fn find(client: &Client, name: &str, database: &str) -> Result<Option<
 pub async fn create(
     client: &Client,
     (base, shard): (&str, Shard),
-    table: &TableName,
+    table: &Outbox,
     backlog: Backlog,
 ) -> Result<()> {
     let doing = format!("cannot create replication slot {:?}", shard.name(base));
@@ -125,11 +125,11 @@ pub async fn free(client: &Client) -> Result<i64> {
 
 /// What [`create`] runs.
 #[must_use]
-pub fn create_sql((base, shard): (&str, Shard), table: &TableName, backlog: Backlog) -> String {
+pub fn create_sql((base, shard): (&str, Shard), table: &Outbox, backlog: Backlog) -> String {
     let publishes = if backlog == Backlog::Publish { "true" } else { "false" };
-    CREATE_SLOT
+    table
+        .sql(CREATE_SLOT)
         .replace("{slot}", &quote::literal(&shard.name(base)))
         .replace("{others}", &quote::literal(&shard.others(base)))
-        .replace("{table}", &quote::qualified(&table.schema, &table.name))
         .replace("{publishes_backlog}", publishes)
 }

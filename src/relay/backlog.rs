@@ -8,6 +8,7 @@
 //! the slot does not send. The real slot is its copy, made when all rows are settled.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -86,12 +87,21 @@ impl Context {
             None if is_known => "it is not there any more",
             None => {
                 tracing::info!(slot, "no replication slot yet: a new one is begun");
+                if self.settings.messages {
+                    tracing::warn!("messages from before the slot are in no table, and are gone");
+                }
                 return Ok(());
             }
         };
         self.status.metrics.slots_lost.inc();
         let what = format!("replication slot {slot:?} is lost: {why}");
         self.status.failed(&Error::transient(what));
+        if self.settings.messages {
+            tracing::error!(
+                slot,
+                "messages that the slot had not sent are gone: they were in the WAL alone"
+            );
+        }
         tracing::warn!(
             slot,
             why,
@@ -230,7 +240,8 @@ impl Context {
         let delivery =
             delivery.map_err(|failure| failure.into_error("cannot load the pollers' script"))?;
         let terms = Terms::new(&self.settings, redis.bulk_bytes_max, &standing.system_id);
-        let courier = Courier::new(delivery, terms, selection.clone());
+        let status = Arc::clone(&self.status);
+        let courier = Courier::new(delivery, terms, selection.clone(), status);
         Ok(Vessel { sink, courier, durable, gate })
     }
 

@@ -113,7 +113,7 @@ async fn read(
         Some(id) => format!("{unpublished} AND o.id > {id}"),
         None => unpublished.to_owned(),
     };
-    reader.rewind(selection.list(), &condition).await?;
+    reader.rewind(&selection.list(), &condition).await?;
     let (mut chunk, mut bytes) = (Vec::new(), 0);
     loop {
         let page = reader.page().await?;
@@ -199,8 +199,8 @@ impl Loader<'_> {
             Outcome::Delivered => {
                 parcel.ids.push(id);
                 let terms = self.courier.terms();
-                let stream = row.topic().unwrap_or(terms.stream.as_bytes());
-                let key = terms.delivered_key(&String::from_utf8_lossy(stream));
+                let stream = self.courier.stream(&row);
+                let key = terms.delivered_key(&String::from_utf8_lossy(&stream));
                 // What is no UUID is left to the sweep of the pollers.
                 if let Some(number) = row.event_id().and_then(uuid) {
                     parcel.remembered.entry(key).or_default().push(number);

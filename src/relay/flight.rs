@@ -9,6 +9,7 @@ use super::progress::{Pending, Published};
 use super::streams::StreamId;
 use crate::lsn::Position;
 use crate::sink::{Batch, Sealed};
+use crate::telemetry::Traced;
 
 /// What the line wants done.
 pub enum Action {
@@ -61,6 +62,16 @@ pub struct Flight {
     pub commit_time: i64,
     /// The earliest of its events.
     pub oldest_commit: i64,
+    /// Those that a trace is recorded of.
+    pub(super) traced: Traced,
+}
+
+/// In the place of a row's id: the event is a message, and there is no row to mark.
+pub(super) const NO_ROW: i64 = i64::MIN;
+
+/// The row with this id; none of a message.
+pub(super) fn row_of(id: i64) -> Option<i64> {
+    (id != NO_ROW).then_some(id)
 }
 
 /// The rows of a batch, for marking: their ids, and the transactions they came from.
@@ -97,6 +108,12 @@ impl Rows {
         taken
     }
 
+    /// The same for settling: what is not in a table is not marked.
+    pub(super) fn without_messages(mut self) -> Self {
+        self.ids.retain(|id| *id != NO_ROW);
+        self
+    }
+
     /// Takes over the rows of `other`.
     pub fn append(&mut self, mut other: Self) {
         self.ids.append(&mut other.ids);
@@ -113,6 +130,7 @@ pub struct Filling {
     pub rows: Rows,
     pub commit_time: i64,
     pub oldest_commit: i64,
+    pub traced: Traced,
 }
 
 impl Filling {
@@ -124,6 +142,7 @@ impl Filling {
             rows: self.rows.take(&is_taken),
             commit_time: self.commit_time,
             oldest_commit: self.oldest_commit,
+            traced: self.traced.take(&is_taken),
         };
         self.batch = self.batch.filtered(|place| !is_taken(place));
         taken

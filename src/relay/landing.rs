@@ -185,7 +185,7 @@ impl Session<'_> {
 
     fn published(
         &mut self,
-        flight: Flight,
+        mut flight: Flight,
         written: &Written,
         returned: Option<Batch>,
     ) -> Result<Option<Failure>> {
@@ -204,6 +204,8 @@ impl Session<'_> {
         if written.added > 0 && written.present == 0 {
             self.status.metrics.histograms.entered(flight.oldest_commit);
         }
+        let traced = flight.traced.written(written.present..written.present + written.added);
+        self.status.spans.entered(self.line.name(flight.stream), traced);
         if written.refusal.is_none() {
             let name = self.line.name(flight.stream);
             self.memory.reached(name, flight.last_position, written.added);
@@ -307,6 +309,9 @@ impl Session<'_> {
     /// What a stream holds is of another history: its checkpoint goes back to the start, and what
     /// the slot has is sent again.
     pub(super) fn rewind(&mut self, stream: StreamId, epoch: u64, why: &str) {
+        if let Some(error) = self.line.has_passed_last_of(stream) {
+            return self.break_off(error);
+        }
         let name = self.line.name(stream).to_owned();
         let keys = Keys { checkpoint: self.line.checkpoint_key(&name), stream: name };
         let then = Then::Restart(why.to_owned());

@@ -9,17 +9,17 @@
 
 use std::sync::Arc;
 
-use super::flight::{Filling, Flight, Rows, Settling};
+use super::flight::{Filling, Flight, Rows, Settling, row_of};
 use super::history::Judgement;
 use super::line::{Line, Transaction};
-use super::parking::{Job, Leaving, Parcel, Parked, Reason};
+use super::parking::{Job, Leaving, Original, Parcel, Parked, Reason};
 use super::progress::Pending;
 use super::refusal::{Refusal, Unwanted};
 use super::streams::{Ready, StreamId};
 use crate::config::TableName;
 use crate::error::{Error, Result};
 use crate::lsn::Position;
-use crate::outbox::{Copied, Envelope, Row, Unfit};
+use crate::outbox::{Envelope, Row, Unfit};
 use crate::sink::{Batch, Checkpoint, Failure, Written};
 
 /// An unfit event that may be in its stream: it was fit when the limit was another.
@@ -82,7 +82,7 @@ impl Line {
         }
         self.gather(stream)?;
         let published = self.progress.published(flight.pending);
-        let rows = Rows { aggregates: Vec::new(), ..flight.rows };
+        let rows = self.to_mark(flight.rows);
         Ok((Settling { published, rows }, refused))
     }
 
@@ -97,6 +97,7 @@ impl Line {
             rows: flight.rows.take(|place| place >= there),
             commit_time: flight.commit_time,
             oldest_commit: flight.oldest_commit,
+            traced: flight.traced.take(|place| place >= there),
         };
         rest.batch = rest.batch.filtered(|place| place >= there);
         let refused = rest.take(|place| place == 0);
@@ -104,7 +105,7 @@ impl Line {
         let text: Arc<str> = refusal.to_string().into();
         tracing::warn!(
             stream = name,
-            row = refused.rows.ids.first(),
+            row = refused.rows.ids.first().copied().and_then(row_of),
             error = &*text,
             "Redis refused an event: it is parked"
         );
@@ -133,8 +134,8 @@ impl Line {
         let Some(batch) = returned.filter(|_| self.limits.parks) else {
             return Unpublished::Failed(failure);
         };
-        let Flight { pending, rows, commit_time, oldest_commit, .. } = flight;
-        let filling = Filling { batch, pending, rows, commit_time, oldest_commit };
+        let Flight { pending, rows, commit_time, oldest_commit, traced, .. } = flight;
+        let filling = Filling { batch, pending, rows, commit_time, oldest_commit, traced };
         let refuses = failure.refuses_stream().then(|| Arc::from(failure.to_string()));
         let follows = refuses.is_some().then_some(follows);
         self.streams.returned(stream, filling, follows, refuses);
@@ -209,6 +210,7 @@ impl Line {
                 self.streams.meet(stream, last);
                 let ids = parcel.events.iter().map(|event| event.id).collect();
                 let rows = Rows { ids, aggregates: Vec::new(), transactions: parcel.transactions };
+                let rows = self.to_mark(rows);
                 return Some(self.present(parcel.pending, rows));
             }
             parcel.events.iter().for_each(|event| self.held.hold(event.aggregate));
@@ -234,11 +236,17 @@ impl Line {
             }
             self.parking.forget(stream, last);
             if !present.is_empty() {
-                let rows = Rows { aggregates: Vec::new(), ..present.rows };
+                let rows = self.to_mark(present.rows);
                 return Some(self.present(present.pending, rows));
             }
         }
         None
+    }
+
+    /// What is left to remember of the rows of published events.
+    fn to_mark(&self, rows: Rows) -> Rows {
+        let rows = Rows { aggregates: Vec::new(), ..rows };
+        if self.limits.messages { rows.without_messages() } else { rows }
     }
 
     fn present(&mut self, pending: Pending, rows: Rows) -> Settling {
@@ -286,9 +294,9 @@ impl Line {
         {
             let is_held = self.held.has(*aggregate);
             self.held.hold(*aggregate);
-            let row = self.parking.copy_of(position);
+            let original = self.parking.copy_of(position);
             let (id, aggregate, reason) = (*id, *aggregate, reason(is_held));
-            events.push(Leaving { id, position, aggregate, reason, row });
+            events.push(Leaving { id, position, aggregate, reason, original });
         }
         let stream = Some(stream);
         self.send_off(Parcel { stream, pending, events, transactions: rows.transactions });
@@ -302,8 +310,8 @@ impl Line {
     }
 
     /// That a row is unfit, where it cannot be set aside.
-    pub(super) fn unfit(&self, id: Option<i64>, transaction: Transaction, unfit: Unfit) -> Error {
-        let TableName { schema, name } = &self.limits.outbox;
+    pub(super) fn unfit(&self, id: Option<i64>, transaction: Transaction, unfit: &Unfit) -> Error {
+        let TableName { schema, name } = &self.limits.outbox.table;
         let row = id.map_or_else(|| "a row".to_owned(), |id| format!("row id={id}"));
         Error::definite(format!(
             "{row} of {schema}.{name} (commit at {}) cannot become an event: {unfit}",
@@ -318,27 +326,30 @@ impl Line {
         ))
     }
 
-    /// An unfit row leaves as it comes.
+    /// An unfit row leaves as it comes, and so does a message; one without a row cannot be read.
     pub(super) fn set_aside(
         &mut self,
-        id: i64,
-        row: &Row<'_>,
-        copied: Option<Copied>,
+        (id, row): (i64, Option<&Row<'_>>),
+        original: Option<Original>,
         (transaction, unfit): (Transaction, Unfit),
     ) -> Result<()> {
         let mut pending = Pending::default();
         self.progress.event(&mut pending)?;
-        let name =
-            Envelope::stream_of(row, &self.limits.defaults(transaction)).ok().map(<[u8]>::to_vec);
+        let defaults = self.limits.defaults(transaction);
+        let name = row
+            .and_then(|row| Envelope::stream_of(row, &defaults).ok())
+            .map(std::borrow::Cow::into_owned);
         let stream = name.map(|name| self.streams.find(&name, &self.limits));
         let position = transaction.position();
-        tracing::warn!(row = id, %position, reason = %unfit, "a row cannot become an event");
-        let aggregate = self.aggregate_of(row.aggregate_id().unwrap_or_default());
+        let what = if row_of(id).is_some() { "row" } else { "message" };
+        tracing::warn!(row = row_of(id), %position, reason = %unfit, "a {what} cannot be an event");
+        let aggregate = row.and_then(Row::aggregate_id).unwrap_or_default();
+        let aggregate = self.aggregate_of(aggregate);
         let why = unfit.to_string().into();
         // What kills may be healed, by more memory for one, and is tried again.
         let is_deadly = matches!(unfit, Unfit::Deadly(_));
         let reason = if is_deadly { Reason::Refused(why) } else { Reason::Unfit(why) };
-        let event = Leaving { id, position, aggregate, reason, row: copied };
+        let event = Leaving { id, position, aggregate, reason, original };
         let transactions = vec![transaction.xid];
         let parcel = Parcel { stream, pending, events: vec![event], transactions };
         if let Some(stream) = stream {

@@ -13,11 +13,13 @@ use super::flight::{Action, Flight};
 use super::held::{self, Found, Held};
 use super::history::History;
 use super::leaving::Undecided;
-use super::parking::Parking;
+use super::messages::Messages;
+use super::parking::{Original, Parking};
 use super::progress::{Positions, Progress, Published};
 use super::pulse::Pulse;
 use super::streams::{StreamId, Streams};
-use crate::config::{EntryFormat, Ordering, TableName};
+use crate::config::{EntryFormat, Ordering, Outbox, TableName};
+use crate::contract::Contract;
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Defaults, Envelope, Plan, Row, Unfit};
@@ -37,7 +39,7 @@ const WAITING_BATCHES_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The outbox.
-    pub outbox: TableName,
+    pub outbox: Outbox,
     /// The stream of a row without a topic.
     pub stream: String,
     /// The slot.
@@ -64,14 +66,22 @@ pub struct Limits {
     pub heartbeat: Option<Arc<str>>,
     /// Whether the table has what parking takes. Without it what cannot be published ends the line.
     pub parks: bool,
+    /// Whether messages are events, too. They need what parking takes.
+    pub messages: bool,
+    /// Whether events are noted that a trace is recorded of.
+    pub traces: bool,
+    /// What payloads are held against.
+    pub contract: Option<Arc<Contract>>,
 }
 
 impl Limits {
     pub(super) fn defaults(&self, transaction: Transaction) -> Defaults<'_> {
         Defaults {
             stream: self.stream.as_bytes(),
+            outbox: &self.outbox,
             commit_time: transaction.commit_time,
             event_bytes_max: self.event_bytes_max,
+            contract: self.contract.as_deref(),
         }
     }
 }
@@ -106,13 +116,14 @@ pub struct Line {
     known: HashMap<i64, Position>,
     /// An unfit event whose stream was not asked yet whether it has it.
     pub(super) undecided: Option<Undecided>,
+    pub(super) messages: Messages,
     pulse: Pulse,
     /// The newest heartbeat that came by, until somebody asks.
     heard: Option<u64>,
     writer: EntryWriter,
     pub(super) in_flight: usize,
     pub(super) in_flight_bytes: usize,
-    ignored: u64,
+    pub(super) ignored: u64,
 }
 
 impl Line {
@@ -134,6 +145,7 @@ impl Line {
                 Ordering::PerAggregate => Held::new(found.held),
                 Ordering::None => Held::default(),
             },
+            messages: Messages::new(&limits, &found.known),
             known: found.known,
             parking: Parking::new(wanted),
             undecided: None,
@@ -168,11 +180,10 @@ impl Line {
                 self.progress.commit(commit.end_lsn)
             }
             Message::Relation(relation) => self.describe(&relation),
-            // Messages without a row are no events of this version.
             Message::Logical(message) => {
                 let heard = self.pulse.hear(&message, self.progress.begun());
                 self.heard = heard.or(self.heard);
-                Ok(())
+                self.message(&message)
             }
             // Rows are events when they are born; what becomes of them later is ours or the
             // application's housekeeping.
@@ -189,7 +200,7 @@ impl Line {
         if plan.is_some() {
             self.outbox_oid = Some(relation.oid);
         } else if self.outbox_oid == Some(relation.oid) {
-            let TableName { schema, name } = &self.limits.outbox;
+            let TableName { schema, name } = &self.limits.outbox.table;
             return Err(Error::definite(format!(
                 "table {schema}.{name} was renamed to {}.{}",
                 relation.schema, relation.name
@@ -209,15 +220,9 @@ impl Line {
             Error::transient("cannot read a row of the replication stream").because(e)
         })?;
         let Some(plan) = plan else { return Ok(()) };
-        let Some(transaction) = &mut self.transaction else {
-            return Err(Error::transient("PostgreSQL sent an INSERT outside a transaction"));
-        };
-        transaction.ordinal = transaction
-            .ordinal
-            .checked_add(1)
-            .ok_or_else(|| Error::definite("a transaction has more than 4,294,967,295 events"))?;
-        let transaction = *transaction;
-        let row = plan.read(&insert.tuple).map_err(|unfit| self.unfit(None, transaction, unfit))?;
+        let transaction = count(&mut self.transaction)?;
+        let row =
+            plan.read(&insert.tuple).map_err(|unfit| self.unfit(None, transaction, &unfit))?;
         let id = row.id();
         let position = transaction.position();
         let is_known = id.is_some_and(|id| self.known.get(&id) == Some(&position));
@@ -225,7 +230,7 @@ impl Line {
             self.ignored += 1;
             return Ok(());
         }
-        let Some(id) = id else { return Err(self.unfit(None, transaction, Unfit::Id)) };
+        let Some(id) = id else { return Err(self.unfit(None, transaction, &Unfit::Id)) };
         let added = match self.parking.sentence(position) {
             Some(unfit) => Err(Refused::Unfit(unfit)),
             None => self.add(id, &row, transaction),
@@ -236,7 +241,8 @@ impl Line {
                     || self.streams.is_refusing(stream)
                     || self.parking.wants(position);
                 if may_leave && let Ok(Some(plan)) = self.relations.get(insert.relation_oid) {
-                    self.parking.keep(position, stream, plan.copy(&insert.tuple));
+                    let original = Original::Row(plan.copy(&insert.tuple));
+                    self.parking.keep(position, stream, original);
                 }
                 Ok(())
             }
@@ -245,9 +251,10 @@ impl Line {
                 let may_copy = !matches!(unfit, Unfit::Deadly(_)) || self.parking.wants(position);
                 let plan = self.relations.get(insert.relation_oid).ok().and_then(Option::as_ref);
                 let copied = plan.filter(|_| may_copy).map(|plan| plan.copy(&insert.tuple));
-                self.set_aside(id, &row, copied, (transaction, unfit))
+                let original = copied.map(Original::Row);
+                self.set_aside((id, Some(&row)), original, (transaction, unfit))
             }
-            Err(Refused::Unfit(unfit)) => Err(self.unfit(Some(id), transaction, unfit)),
+            Err(Refused::Unfit(unfit)) => Err(self.unfit(Some(id), transaction, &unfit)),
             Err(Refused::Progress(error)) => Err(error),
         }
     }
@@ -261,7 +268,7 @@ impl Line {
     }
 
     /// Queues the event of a row; its stream and its aggregate.
-    fn add(
+    pub(super) fn add(
         &mut self,
         id: i64,
         row: &Row<'_>,
@@ -269,11 +276,16 @@ impl Line {
     ) -> Result<(StreamId, u64), Refused> {
         let defaults = self.limits.defaults(transaction);
         let envelope = Envelope::new(row, &defaults).map_err(Refused::Unfit)?;
-        let stream = self.streams.find(envelope.stream, &self.limits);
+        let stream = self.streams.find(&envelope.stream, &self.limits);
         let aggregate = self.aggregate_of(envelope.aggregate_id);
         let position = transaction.position();
-        let (writer, progress) = (&mut self.writer, &mut self.progress);
+        let (writer, progress, traces) = (&mut self.writer, &mut self.progress, self.limits.traces);
         let added = self.streams.push(stream, &envelope, &self.limits, |filling| {
+            if traces {
+                let (place, commit_time) = (filling.batch.events(), transaction.commit_time);
+                let names = (envelope.event_id, envelope.event_type);
+                filling.traced.note(place, envelope.traceparent.as_deref(), commit_time, names);
+            }
             filling.batch.push(&envelope, position, writer);
             filling.rows.add(id, transaction.xid, aggregate);
             filling.commit_time = transaction.commit_time;
@@ -335,6 +347,7 @@ impl Line {
             last_position: filling.batch.last_position(),
             commit_time: filling.commit_time,
             oldest_commit: filling.oldest_commit,
+            traced: filling.traced,
         };
         self.in_flight += 1;
         self.in_flight_bytes += flight.bytes;
@@ -366,6 +379,7 @@ impl Line {
             if !self.known.is_empty() {
                 self.known.retain(|_, position| position.commit_lsn >= confirmed);
             }
+            self.messages.confirmed(confirmed);
             confirmed
         } else {
             self.progress.positions().confirmed
@@ -409,7 +423,19 @@ impl Line {
     }
 }
 
-enum Refused {
+/// The next event of the open transaction; each has a place in it, published or not.
+pub(super) fn count(transaction: &mut Option<Transaction>) -> Result<Transaction> {
+    let Some(transaction) = transaction else {
+        return Err(Error::transient("PostgreSQL sent an event outside a transaction"));
+    };
+    transaction.ordinal = transaction
+        .ordinal
+        .checked_add(1)
+        .ok_or_else(|| Error::definite("a transaction has more than 4,294,967,295 events"))?;
+    Ok(*transaction)
+}
+
+pub(super) enum Refused {
     Unfit(Unfit),
     Progress(Error),
 }

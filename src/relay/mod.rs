@@ -1,22 +1,21 @@
 //! The line: the loop that joins the wire, the decoder, the meaning and the delivery.
 //!
-//! What decides is pure: `progress` is where positions move, `line` and `streams` say what goes
-//! into which batch and when, `history` and `takeover` whether a checkpoint speaks of PostgreSQL's
-//! present history, `pulse` which heartbeat has passed, `refusal`, `leaving`, `held` and `parking`
-//! what becomes of what cannot be published, `careful` which event ends the process, `memory` and
-//! `silence` what is worth telling. What acts is the rest: `restart` brings the line up again
-//! whenever it ends, `start` and `preflight` get it going, `session` is its one `select!`,
-//! `landing` what Redis answers, `settle` marks rows, `desk` and `parker` park them, `hold` waits
-//! for Redis, `heart` writes heartbeats, `watch` notes what may end the process, `alone` has such
-//! lines take turns. `shards` runs several. `tenure` waits for its turn; `backlog` makes a slot
-//! that is missing, with `reconcile`, `reader`, `ferry`, `park` and `forget` to settle the rows
-//! from before it; `handover` clears away what lines of another kind left. `simulation` puts the
-//! deciding half between model servers and lets faults rain. It must stay true that nothing in
-//! that half does I/O or reads a clock.
+//! What decides is pure, and stays so: no I/O, no clock (`simulation` lets faults rain on it).
+//! `progress` moves positions, `line` and `streams` fill batches, `messages` knows events that are
+//! no rows, `history` and `takeover` judge checkpoints, `pulse` heartbeats; `refusal`, `leaving`,
+//! `held`, `parking` see to what cannot be published, `careful` to what ends the process; `memory`
+//! and `silence` know what to tell. The rest acts: `restart` brings the line up again, `start` and
+//! `preflight` get it going, `session` is its one `select!`, `landing` what Redis says, `settle`
+//! marks rows, `desk`, `parker`, `adopting` park them, `hold` awaits Redis, `heart` beats, `watch`
+//! notes deaths, `alone` has lines take turns; `shards`, `tables` run several, in threads (`crew`);
+//! `tenure` awaits its turn; `backlog`, with `reconcile`, `reader`, `ferry`, `park`, `forget`,
+//! makes a missing slot; `handover` clears up after others.
 
+mod adopting;
 mod alone;
 mod backlog;
 mod careful;
+mod crew;
 mod desk;
 mod ferry;
 mod flight;
@@ -30,6 +29,7 @@ mod landing;
 mod leaving;
 mod line;
 mod memory;
+mod messages;
 mod mode;
 mod park;
 mod parker;
@@ -50,10 +50,11 @@ mod silence;
 mod simulation;
 mod start;
 mod streams;
+mod tables;
 mod takeover;
 mod tenure;
 mod watch;
 
 pub use history::{History, Judgement};
 pub use mode::{obstacle, run};
-pub use parker::PARKING_COLUMNS;
+pub use {parker::PARKING_COLUMNS, preflight::message_obstacle, tables::run as run_tables};

@@ -13,7 +13,7 @@ use super::start::Context;
 use super::{poll, restart, shards};
 use crate::backoff::Backoff;
 use crate::config::{Mode, Settings};
-use crate::error::{Class, Result};
+use crate::error::{Class, Error, Result};
 use crate::postgres::{self, from_sql};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Status;
@@ -21,10 +21,16 @@ use crate::telemetry::Status;
 const MODE_FACTS: &str = include_str!("../../sql/queries/mode_facts.sql");
 
 /// Relays until the wish to stop is fulfilled. An error is definite: time does not end it.
-pub async fn run(
+pub async fn run(settings: Arc<Settings>, shutdown: Shutdown, status: Arc<Status>) -> Result<()> {
+    Box::pin(run_beside(settings, shutdown, status, Alone::default())).await
+}
+
+/// The same beside other tables, whose lines share `alone`.
+pub(super) async fn run_beside(
     settings: Arc<Settings>,
     mut shutdown: Shutdown,
     status: Arc<Status>,
+    alone: Alone,
 ) -> Result<()> {
     let (mode, reason) = match settings.mode {
         Mode::Auto => {
@@ -35,6 +41,9 @@ pub async fn run(
                 chosen = choose(&context) => chosen?,
             };
             let (mode, reason) = &chosen;
+            if *mode == Mode::Poll && settings.messages {
+                return Err(undeliverable(reason.as_deref().unwrap_or_default()));
+            }
             tracing::info!(mode = mode.name(), reason, "mode = auto");
             chosen
         }
@@ -45,9 +54,17 @@ pub async fn run(
         return Box::pin(poll::run(settings, shutdown, status)).await;
     }
     if settings.shards.is_whole() {
-        return Box::pin(restart::run(settings, shutdown, status, Alone::default())).await;
+        return Box::pin(restart::run(settings, shutdown, status, alone)).await;
     }
-    Box::pin(shards::run(settings, shutdown, status)).await
+    Box::pin(shards::run(settings, shutdown, status, alone)).await
+}
+
+/// To poll would be to publish rows and lose every message without a word.
+fn undeliverable(obstacle: &str) -> Error {
+    Error::definite(format!(
+        "messages = true, and mode = auto would poll, which finds no message: {obstacle}"
+    ))
+    .hint("make logical replication possible, or set messages = false and emit no messages")
 }
 
 /// Asks the server for as long as it takes.

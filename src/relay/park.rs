@@ -9,12 +9,12 @@ use std::collections::HashSet;
 
 use tokio_postgres::{Client, Statement};
 
-use crate::config::{Retry, TableName};
+use crate::config::{Outbox, Retry};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Unfit;
 use crate::poller::WAITS_BEHIND;
-use crate::postgres::{from_sql, is_lock_conflict, quote};
+use crate::postgres::{from_sql, is_lock_conflict};
 use crate::sink::Failure;
 
 const PARK_BACKLOG: &str = include_str!("../../sql/queries/park_backlog.sql");
@@ -44,7 +44,7 @@ impl Park {
 
 /// Parks rows; says once that it does.
 pub(super) struct Parker {
-    table: TableName,
+    table: Outbox,
     retry: Retry,
     /// None where the table lacks the columns for it.
     statement: Option<Statement>,
@@ -57,12 +57,12 @@ impl Parker {
     /// `client`.
     pub async fn new(
         client: &Client,
-        table: &TableName,
+        table: &Outbox,
         retry: Retry,
         consistent: Lsn,
         can_park: bool,
     ) -> Result<Self> {
-        let sql = PARK_BACKLOG.replace("{table}", &quote::qualified(&table.schema, &table.name));
+        let sql = table.sql(PARK_BACKLOG);
         let doing = format!("cannot prepare parking rows of table {table}");
         let statement = if can_park {
             Some(client.prepare(&sql).await.map_err(|error| from_sql(&doing, error))?)
@@ -126,14 +126,8 @@ impl Parker {
 }
 
 /// Aggregates with an event that is parked already, among the rows that `mine` is true of.
-pub(super) async fn held(
-    client: &Client,
-    table: &TableName,
-    mine: &str,
-) -> Result<HashSet<Vec<u8>>> {
-    let sql = HELD_AGGREGATES
-        .replace("{table}", &quote::qualified(&table.schema, &table.name))
-        .replace("{mine}", mine);
+pub(super) async fn held(client: &Client, table: &Outbox, mine: &str) -> Result<HashSet<Vec<u8>>> {
+    let sql = table.sql(HELD_AGGREGATES).replace("{mine}", mine);
     let doing = format!("cannot read the parked rows of table {table}");
     let rows = client.query(&sql, &[&i64::MAX]).await.map_err(|error| from_sql(&doing, error))?;
     let aggregate = |row: &tokio_postgres::Row| row.get::<_, Option<String>>("aggregate_id");

@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Error as SqlError, Row, Statement};
 
+use super::adopting;
+use super::flight::NO_ROW;
 use super::held::{self, Found, HELD_MAX};
-use super::parking::{Job, Leaving, Reason};
+use super::parking::{Job, Leaving, Original, Reason};
 use super::settle::{TRANSACTIONS_VISIBLE, wait_until_visible};
-use crate::config::{AfterPublish, Retry, TableName};
+use crate::config::{AfterPublish, Outbox, Retry, TableName};
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Copied;
@@ -45,7 +47,7 @@ pub const PARKING_COLUMNS: [&str; 6] = [
 /// The table, and the slot by which a relay may park in it.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub table: TableName,
+    pub table: Outbox,
     /// The condition for the line's own rows.
     pub mine: String,
     pub slot: String,
@@ -60,12 +62,16 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn quoted(&self) -> String {
-        quote::qualified(&self.table.schema, &self.table.name)
+    fn fill(&self, sql: &str) -> String {
+        fill(sql, &self.table, &self.mine)
     }
 
-    fn fill(&self, sql: &str) -> String {
-        fill(sql, &self.quoted(), &self.mine)
+    /// The slot is not ours any more.
+    pub fn taken_over(&self) -> Error {
+        let slot = &self.slot;
+        Error::slot_in_use(format!(
+            "another relay has taken replication slot {slot:?} over: nothing is parked"
+        ))
     }
 }
 
@@ -88,15 +94,15 @@ enum Said {
     Absent,
 }
 
-fn fill(sql: &str, quoted: &str, mine: &str) -> String {
-    sql.replace("{table}", quoted).replace("{mine}", mine)
+fn fill(sql: &str, outbox: &Outbox, mine: &str) -> String {
+    outbox.sql(sql).replace("{mine}", mine)
 }
 
 /// Once no other relay parks any more: what is parked of the rows that `mine` is true of, and the
 /// table's key.
 pub(super) async fn load(
     client: &Client,
-    table: &TableName,
+    table: &Outbox,
     mine: &str,
     confirmed: Lsn,
 ) -> Result<(Found, i32)> {
@@ -109,14 +115,13 @@ pub(super) async fn load(
             Err(error) => return Err(failed(error)),
         }
     };
-    let quoted = quote::qualified(&table.schema, &table.name);
     let from = Position { commit_lsn: confirmed, ordinal: 0 }.to_string();
-    let sql = fill(KNOWN_PARKED, &quoted, mine);
+    let sql = fill(KNOWN_PARKED, table, mine);
     let rows = client.query(&sql, &[&from]).await.map_err(failed)?;
     let known = |row: &Row| Some((row.get("id"), row.get::<_, &str>("wal_position").parse().ok()?));
     let known: HashMap<i64, Position> = rows.iter().filter_map(known).collect();
-    let held = held_aggregates(client, &fill(HELD_AGGREGATES, &quoted, mine)).await?;
-    let is_any = has_parked(client, &fill(HAS_PARKED, &quoted, mine)).await?;
+    let held = held_aggregates(client, &fill(HELD_AGGREGATES, table, mine)).await?;
+    let is_any = has_parked(client, &fill(HAS_PARKED, table, mine)).await?;
     Ok((Found { known, held, is_any }, key))
 }
 
@@ -135,8 +140,8 @@ async fn held_aggregates(client: &Client, sql: &str) -> Result<Option<Vec<u64>>>
 }
 
 pub(super) struct Parker {
-    client: Client,
-    place: Place,
+    pub(super) client: Client,
+    pub(super) place: Place,
     park: Statement,
     visible: Statement,
 }
@@ -147,7 +152,7 @@ impl Parker {
         let doing = format!("cannot prepare parking in table {}", place.table);
         let failed = |error| from_sql(&doing, error);
         postgres::set_up_session(&client).await?;
-        let sql = PARK_EVENTS.replace("{table}", &place.quoted());
+        let sql = place.table.sql(PARK_EVENTS);
         let park = client.prepare(&sql).await.map_err(failed)?;
         let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;
         Ok(Self { client, place, park, visible })
@@ -157,7 +162,12 @@ impl Parker {
     /// known to be gone.
     pub async fn park(&self, job: &Job) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        let mut left: Vec<&Leaving> = job.events().collect();
+        let (adopted, mut left): (Vec<&Leaving>, Vec<&Leaving>) =
+            job.events().partition(|event| event.id == NO_ROW);
+        let (adopted, gone) = adopting::messages(&adopted);
+        outcome.gone.extend(gone.iter().map(|event| event.position));
+        self.adopt(&adopted).await?;
+        outcome.parked += u64::try_from(adopted.len()).unwrap_or(u64::MAX);
         let (mut are_visible, mut was_put_back) = (false, false);
         while !left.is_empty() {
             let said = self.ask(&left).await?;
@@ -179,10 +189,12 @@ impl Parker {
             } else if !was_put_back {
                 was_put_back = true;
                 for event in absent {
-                    match &event.row {
-                        None => outcome.gone.push(event.position),
-                        Some(row) if self.put_back(event, row).await? => outcome.parked += 1,
-                        Some(_) => again.push(event),
+                    match &event.original {
+                        None | Some(Original::Message(_)) => outcome.gone.push(event.position),
+                        Some(Original::Row(row)) if self.put_back(event, row).await? => {
+                            outcome.parked += 1;
+                        }
+                        Some(Original::Row(_)) => again.push(event),
                     }
                 }
                 left = again;
@@ -229,9 +241,7 @@ impl Parker {
         let said = |row: &Row| {
             let is = |name| row.get::<_, bool>(name);
             if !is("is_mine") {
-                return Err(Error::slot_in_use(format!(
-                    "another relay has taken replication slot {slot:?} over: nothing is parked"
-                )));
+                return Err(self.place.taken_over());
             }
             let said = if is("is_parked") || is("is_settled") {
                 Said::Done { is_parked: is("is_parked") }
@@ -245,7 +255,7 @@ impl Parker {
         rows.iter().map(said).collect()
     }
 
-    fn pause(&self, event: &Leaving) -> f64 {
+    pub(super) fn pause(&self, event: &Leaving) -> f64 {
         match event.reason {
             // After the last attempt there is no pause: the dead letters are due at once.
             Reason::Refused(_) => {
@@ -256,20 +266,32 @@ impl Parker {
         }
     }
 
+    /// The columns of the table as they are now.
+    pub(super) async fn described(&self) -> std::result::Result<Vec<Row>, SqlError> {
+        let TableName { schema, name } = &self.place.table.table;
+        self.client.query(FIND_TABLE, &[schema, name]).await
+    }
+
     /// Inserts a deleted row back; false when a row with its id or its event is there.
     async fn put_back(&self, event: &Leaving, row: &Copied) -> Result<bool> {
-        let TableName { schema, name } = &self.place.table;
         let doing = format!("cannot put row id={} back into {}", event.id, self.place.table);
         let failed = |error| from_sql(&doing, error);
-        let described = self.client.query(FIND_TABLE, &[schema, name]).await.map_err(failed)?;
+        let described = self.described().await.map_err(failed)?;
+        let part = |part: &&str| self.place.table.columns.column(part);
+        let written: Vec<&str> =
+            PARKING_COLUMNS.iter().chain(&["published", "published_at"]).filter_map(part).collect();
         let (mut columns, mut values, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(flag) = part(&"published") {
+            columns.push(quote::ident(flag));
+            values.push("false".to_owned());
+        }
         for (name, value) in row.columns() {
             let column = described.iter().find(|column| column.get::<_, &str>(0) == name);
             let Some(column) = column.filter(|column| !column.get::<_, bool>("is_generated"))
             else {
                 continue;
             };
-            if name == "published" || PARKING_COLUMNS.contains(&name) {
+            if written.contains(&name) {
                 continue;
             }
             let text = value.map(std::str::from_utf8).transpose().map_err(|error| {
@@ -280,8 +302,10 @@ impl Parker {
             let type_name: &str = column.get("type_name");
             values.push(format!("CAST(${}::text AS {type_name})", 7 + texts.len()));
         }
-        let sql = PUT_BACK
-            .replace("{table}", &self.place.quoted())
+        let sql = self
+            .place
+            .table
+            .sql(PUT_BACK)
             .replace("{columns}", &columns.join(", "))
             .replace("{values}", &values.join(", "));
         let Place { slot, pid, key, .. } = &self.place;
@@ -326,6 +350,6 @@ impl Parker {
     }
 }
 
-fn attempts(event: &Leaving) -> i32 {
+pub(super) fn attempts(event: &Leaving) -> i32 {
     i32::try_from(event.reason.attempts()).unwrap_or(i32::MAX)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::progress::Pending;
 use super::streams::StreamId;
 use crate::lsn::Position;
-use crate::outbox::{Copied, Unfit};
+use crate::outbox::{Copied, Kept, Unfit};
 use crate::poller::WAITS_BEHIND;
 use crate::telemetry::Refusal;
 
@@ -48,7 +48,7 @@ impl Reason {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(text) => Some(Refusal::of(text)),
-            Self::Unfit(_) => Some(Refusal::Unfit),
+            Self::Unfit(text) => Some(Refusal::of_unfit(text)),
             Self::WaitsBehind => None,
         }
     }
@@ -63,10 +63,28 @@ impl Reason {
     }
 }
 
+/// What the event of a lost row can be written from.
+#[derive(Debug)]
+pub enum Original {
+    /// Its whole row.
+    Row(Copied),
+    /// It was a message from the first.
+    Message(Kept),
+}
+
+impl Original {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Row(row) => row.bytes(),
+            Self::Message(kept) => kept.bytes(),
+        }
+    }
+}
+
 /// One event that is to be parked.
 #[derive(Debug)]
 pub struct Leaving {
-    /// Of its row.
+    /// Of its row; of a message there is none.
     pub id: i64,
     /// In the order of commits.
     pub position: Position,
@@ -74,8 +92,8 @@ pub struct Leaving {
     pub aggregate: u64,
     /// Why.
     pub reason: Reason,
-    /// Its whole row, where it was at hand.
-    pub row: Option<Copied>,
+    /// What it came from, where that was at hand.
+    pub original: Option<Original>,
 }
 
 /// Events of one batch that leave together.
@@ -138,8 +156,8 @@ pub struct Parking {
     waiting: VecDeque<Parcel>,
     rows: usize,
     bytes: usize,
-    /// Rows that may be needed should their events be parked, by position.
-    copies: BTreeMap<Position, (StreamId, Copied)>,
+    /// Rows, and all messages, that may be needed should their events be parked, by position.
+    copies: BTreeMap<Position, (StreamId, Original)>,
     copied_bytes: usize,
     /// Events that were refused before and whose rows were gone then.
     wanted: HashSet<Position>,
@@ -168,11 +186,11 @@ impl Parking {
     /// Why the event at `position` is set aside, if it is.
     pub(super) fn sentence(&self, position: Position) -> Option<Unfit> {
         let condemned = self.condemned.as_ref().filter(|(condemned, _)| *condemned == position);
-        condemned.map(|(_, why)| *why)
+        condemned.map(|(_, why)| why.clone())
     }
 
     /// Keeps a row in case that its event is parked.
-    pub fn keep(&mut self, position: Position, stream: StreamId, row: Copied) {
+    pub fn keep(&mut self, position: Position, stream: StreamId, row: Original) {
         self.copied_bytes += row.bytes();
         self.copies.insert(position, (stream, row));
     }
@@ -186,7 +204,7 @@ impl Parking {
     }
 
     /// The row at `position`, if it was kept.
-    pub fn copy_of(&mut self, position: Position) -> Option<Copied> {
+    pub fn copy_of(&mut self, position: Position) -> Option<Original> {
         let (_, row) = self.copies.remove(&position)?;
         self.copied_bytes -= row.bytes();
         Some(row)
@@ -228,6 +246,6 @@ impl Parking {
 }
 
 fn bytes(parcel: &Parcel) -> usize {
-    let rows = parcel.events.iter().filter_map(|event| event.row.as_ref());
-    rows.map(Copied::bytes).sum()
+    let rows = parcel.events.iter().filter_map(|event| event.original.as_ref());
+    rows.map(Original::bytes).sum()
 }

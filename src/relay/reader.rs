@@ -7,7 +7,7 @@
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, RowStream};
 
-use crate::config::TableName;
+use crate::config::Outbox;
 use crate::error::Result;
 use crate::postgres::{from_sql, quote};
 
@@ -26,16 +26,15 @@ pub(super) const PAGE_ROWS: usize = 1_000;
 /// A session that reads one table in one view.
 pub(super) struct Reader {
     client: Client,
-    table: String,
+    table: Outbox,
     doing: String,
 }
 
 impl Reader {
     /// Takes over the session; the view is that of `snapshot`, or of now.
-    pub async fn begin(client: Client, table: &TableName, snapshot: Option<&str>) -> Result<Self> {
+    pub async fn begin(client: Client, table: &Outbox, snapshot: Option<&str>) -> Result<Self> {
         let doing = format!("cannot read the rows of table {table}");
-        let quoted = quote::qualified(&table.schema, &table.name);
-        let this = Self { client, table: quoted, doing };
+        let this = Self { client, table: table.clone(), doing };
         this.execute(READER_SESSION).await?;
         this.execute(BEGIN_READING).await?;
         if let Some(name) = snapshot {
@@ -50,7 +49,7 @@ impl Reader {
     }
 
     fn fill(&self, sql: &str, condition: &str) -> String {
-        sql.replace("{table}", &self.table).replace("{condition}", condition)
+        self.table.sql(sql).replace("{condition}", condition)
     }
 
     /// How many rows meet the condition.

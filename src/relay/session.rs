@@ -201,6 +201,7 @@ impl<'a> Session<'a> {
             let received = match self.replication.next_frame()? {
                 None => return Ok(true),
                 Some(Frame::XLogData { data }) => self.line.receive(data),
+                Some(Frame::Oversized) => self.line.oversized(),
                 Some(Frame::Keepalive { wal_end, reply_requested }) => {
                     self.line.keepalive(wal_end);
                     if reply_requested {

@@ -14,9 +14,9 @@ use tokio_postgres::{Client, Statement};
 
 use super::flight::{Rows, Settling};
 use super::progress::Published;
-use crate::config::{AfterPublish, TableName};
+use crate::config::{AfterPublish, Outbox};
 use crate::error::Result;
-use crate::postgres::{from_sql, is_lock_conflict, quote};
+use crate::postgres::{from_sql, is_lock_conflict};
 use crate::sink::Durable;
 
 const MARK_PUBLISHED: &str = include_str!("../../sql/queries/mark_published.sql");
@@ -162,13 +162,12 @@ pub struct Marked {
 
 impl Marker {
     /// Takes over the client and prepares the statements in its session.
-    pub async fn new(client: Client, table: &TableName, after: AfterPublish) -> Result<Self> {
+    pub async fn new(client: Client, table: &Outbox, after: AfterPublish) -> Result<Self> {
         let doing = format!("cannot prepare marking rows of {}.{}", table.schema, table.name);
         let failed = |error| from_sql(&doing, error);
-        let quoted = quote::qualified(&table.schema, &table.name);
         let mark = match after {
-            AfterPublish::Mark => Some(MARK_PUBLISHED.replace("{table}", &quoted)),
-            AfterPublish::Delete => Some(DELETE_PUBLISHED.replace("{table}", &quoted)),
+            AfterPublish::Mark => Some(table.sql(MARK_PUBLISHED)),
+            AfterPublish::Delete => Some(table.sql(DELETE_PUBLISHED)),
             AfterPublish::Keep => None,
         };
         let mark = match mark {
@@ -197,6 +196,10 @@ impl Marker {
     /// Marks `rows`. Returns when each bears the mark or is gone for good.
     pub async fn mark(&self, rows: &Rows) -> Result<Marked> {
         let Some(mark) = &self.mark else { return Ok(Marked::default()) };
+        // Of messages alone nothing is marked.
+        if rows.ids.is_empty() {
+            return Ok(Marked::default());
+        }
         let asked = u64::try_from(rows.ids.len()).unwrap_or(u64::MAX);
         let touched = self.execute(mark, &rows.ids).await?;
         if touched >= asked {

@@ -6,16 +6,13 @@
 //! when one ends for good the others drain before the process ends.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::oneshot;
 
 use super::alone::Alone;
+use super::crew::{self, Work};
 use super::restart;
 use crate::config::{Settings, Shard};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::event_loop::event_loop;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Status;
 
@@ -30,52 +27,20 @@ struct Line {
 /// Relays until the wish to stop is fulfilled. An error is definite: time does not end it.
 pub(super) async fn run(
     settings: Arc<Settings>,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
     status: Arc<Status>,
+    alone: Alone,
 ) -> Result<()> {
-    let ((stop, wish), alone) = (Shutdown::by_hand(), Alone::default());
+    let (stop, wish) = Shutdown::by_hand();
     let here: Vec<Shard> = settings.shards.here().collect();
-    let (mut threads, mut running) = (Vec::with_capacity(here.len()), FuturesUnordered::new());
-    for (shard, status) in here.iter().copied().zip(status.split(&here)) {
-        let (sender, ended) = oneshot::channel();
-        let (settings, wish) = (Arc::new(settings.of_shard(shard)), wish.clone());
+    let work = |(shard, status): (&Shard, Arc<Status>)| {
+        let (settings, wish) = (Arc::new(settings.of_shard(*shard)), wish.clone());
         let line = Line { settings, wish, status, alone: alone.clone() };
-        let line = move || {
-            // Nobody listens only where the whole process ends.
-            let _unheard = sender.send(run_line(line));
-        };
-        threads.push(spawn(shard, line)?);
-        running.push(ended);
-    }
-    let (mut is_stopping, mut failure) = (false, None);
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.requested(), if !is_stopping => {}
-            ended = running.next() => match ended {
-                None => break,
-                Some(Ok(Err(error))) => failure = failure.or(Some(error)),
-                // Drained, or panicked: that is said below.
-                Some(Ok(Ok(())) | Err(_)) => {}
-            },
-        }
-        is_stopping = true;
-        stop.raise();
-    }
-    for thread in threads {
-        if let Err(panicked) = thread.join() {
-            std::panic::resume_unwind(panicked);
-        }
-    }
-    failure.map_or(Ok(()), Err)
-}
-
-fn spawn(shard: Shard, line: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let name = format!("shard {}", shard.number);
-    let spawned = thread::Builder::new().name(name).spawn(line);
-    spawned.map_err(|error| {
-        Error::definite(format!("cannot start a thread for shard {shard}")).because(error)
-    })
+        let name = format!("shard {}", shard.number);
+        Work { name, work: Box::new(move || run_line(line)) }
+    };
+    let works = here.iter().zip(status.split(&here)).map(work).collect();
+    crew::run(works, stop, shutdown).await
 }
 
 /// The line of one shard, from its first start to its last end.
@@ -83,12 +48,14 @@ fn run_line(line: Line) -> Result<()> {
     let Line { settings, wish, status, alone } = line;
     // At this level it is there whatever `log_level` is. All that this line does is done in this
     // thread.
-    let span = tracing::error_span!("line", shard = settings.shard.number);
+    let shard = settings.shard.number;
+    let span = if let Some(table) = &settings.table {
+        tracing::error_span!("line", table, shard)
+    } else {
+        tracing::error_span!("line", shard)
+    };
     let _inside = span.enter();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Error::definite("cannot start the event loop").because(error))?;
-    let ended = runtime.block_on(Box::pin(restart::run(settings, wish, status, alone)));
+    let ended = event_loop()?.block_on(Box::pin(restart::run(settings, wish, status, alone)));
     if let Err(error) = &ended {
         tracing::error!(error = %error, "the line ends for good, and the others with it");
     }

@@ -20,12 +20,12 @@ use super::history::History;
 use super::line::{Limits, Line};
 use super::memory::Memory;
 use super::parker::{self, Place};
-use super::preflight::{check_table, refuse_synchronous, selection, tell_hazards};
+use super::preflight::{check_messages, check_table, refuse_synchronous, selection, tell_hazards};
 use super::settle::{Marker, Settler};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::outbox::Selection;
+use crate::outbox::{Selection, message_prefix};
 use crate::postgres::{self, Replication, Standing, Target};
 use crate::sink::{self, Durable, Facts, Failure, Gate, Sink, Timeouts};
 use crate::telemetry::{Endpoints, Server, Status};
@@ -125,9 +125,9 @@ impl Context {
         let forks = forks(&mut replication, standing.timeline).await;
         let marker = Marker::new(client, &settings.outbox_table, settings.after_publish);
         let marker = self.in_time(marker).await?;
-        replication
-            .start(&settings.slot_name, &settings.publication_name, facts.has_messages)
-            .await?;
+        let prefix = facts.has_messages.then(|| message_prefix(&settings.outbox_table));
+        replication.want_messages(prefix);
+        replication.start(&settings.slot_name, &settings.publication_name).await?;
         // Only now is the slot ours, and what it says of itself cannot change behind our back.
         let walsender = postgres::walsender(marker.client(), &settings.slot_name, &mut replication);
         let walsender = self.in_time(walsender).await?;
@@ -142,7 +142,7 @@ impl Context {
             self.parked(&marker, (replication.pid(), walsender.confirmed), parks).await?;
         let gate = self.connect_gate(durable, &checkpoint).await?;
         let mut limits = limits(settings, &sink, redis.bulk_bytes_max, source);
-        limits.parks = parks;
+        (limits.parks, limits.traces) = (parks, self.status.spans.is_on());
         let heart = Heart::new(self, marker.shared(), facts.has_messages);
         limits.heartbeat = heart.name();
         let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
@@ -151,16 +151,11 @@ impl Context {
         Ok(Start {
             desk: Desk::new(self.target.clone(), place, found.is_any, bells.clone()),
             line: Line::new(limits, history, found, memory.wanted(walsender.confirmed)),
-            endpoints: Endpoints {
-                postgres: format!("PostgreSQL {} at {}", facts.version, replication.label()),
-                redis: format!("{} at {}", redis.version, sink::label(&settings.redis_url)),
-                slot: settings.slot_name.clone(),
-                publication: settings.publication_name.clone(),
-                table: settings.outbox_table.to_string(),
-                stream: settings.stream_name.clone(),
-                after_publish: settings.after_publish.name(),
-                durability: describe(settings, durable),
-            },
+            endpoints: self.endpoints(
+                format!("PostgreSQL {} at {}", facts.version, replication.label()),
+                &redis.version,
+                durable,
+            ),
             claim: Claim {
                 target: self.target.clone(),
                 slot: settings.slot_name.clone(),
@@ -177,6 +172,20 @@ impl Context {
             heart: Some(heart),
             feedback_interval,
         })
+    }
+
+    fn endpoints(&self, postgres: String, redis: &str, durable: Durable) -> Endpoints {
+        let settings = &*self.settings;
+        Endpoints {
+            postgres,
+            redis: format!("{redis} at {}", sink::label(&settings.redis_url)),
+            slot: settings.slot_name.clone(),
+            publication: settings.publication_name.clone(),
+            table: settings.outbox_table.to_string(),
+            stream: settings.stream_name.clone(),
+            after_publish: settings.after_publish.name(),
+            durability: describe(settings, durable),
+        }
     }
 
     /// What is parked, and how to park more, in the name of the walsender `pid` that is ours.
@@ -221,6 +230,7 @@ impl Context {
             let Settings { shard, .. } = &*self.settings;
             postgres::check_version(*shard, &facts.version, facts.version_num)?;
             let lacks = check_table(&client, &self.settings).await?;
+            check_messages(&client, &self.settings, &facts, lacks.as_ref()).await?;
             Ok((facts, lacks))
         };
         let (facts, lacks) = self.in_time(checks).await?;
@@ -244,7 +254,7 @@ impl Context {
 
     /// The condition for the rows of this line.
     pub(super) fn mine(&self) -> String {
-        postgres::shard_condition(self.settings.shard)
+        postgres::shard_condition(self.settings.shard, &self.settings.outbox_table)
     }
 
     /// How rows of the outbox are read by SQL, whosoever they are.
@@ -380,6 +390,9 @@ fn limits(
         ordering: settings.ordering,
         heartbeat: None,
         parks: false,
+        messages: settings.messages,
+        traces: false,
+        contract: settings.contract.clone(),
     }
 }
 

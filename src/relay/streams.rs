@@ -16,6 +16,7 @@ use super::refusal::Standing;
 use crate::lsn::{Lsn, Position};
 use crate::outbox::Envelope;
 use crate::sink::{Batch, Hint, Varying, checkpoint_key};
+use crate::telemetry::Traced;
 
 /// Streams remembered. One costs some 300 bytes; past this, idle ones are forgotten.
 const STREAMS_MAX: usize = 4_096;
@@ -99,6 +100,7 @@ impl Stream {
                 rows: Rows::default(),
                 commit_time: 0,
                 oldest_commit: i64::MAX,
+                traced: Traced::default(),
             });
         }
         self.queue.back_mut()
@@ -254,6 +256,12 @@ impl Streams {
         }
     }
 
+    /// Where the event stands that the stream waits to meet again.
+    pub fn unmet(&self, id: StreamId) -> Option<Position> {
+        let stream = self.slots.get(id.0)?.as_ref()?;
+        stream.unmet.as_ref().map(|(position, _)| *position)
+    }
+
     /// Whether nothing more is written to the stream.
     pub fn is_stopped(&self, id: StreamId) -> bool {
         let stream = self.slots.get(id.0).and_then(Option::as_ref);
@@ -397,7 +405,7 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
-            outbox: TableName { schema: "identity".to_owned(), name: "outbox".to_owned() },
+            outbox: TableName { schema: "identity".to_owned(), name: "outbox".to_owned() }.into(),
             stream: "s".to_owned(),
             slot: "walrelay".to_owned(),
             source: "walrelay@7".to_owned(),
@@ -411,6 +419,9 @@ mod tests {
             ordering: Ordering::PerAggregate,
             heartbeat: None,
             parks: false,
+            messages: false,
+            traces: false,
+            contract: None,
         }
     }
 

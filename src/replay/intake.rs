@@ -198,7 +198,7 @@ impl Intake {
         self.tally.events += 1;
         let stream = match &self.target {
             Some(target) => target.clone(),
-            None => String::from_utf8_lossy(envelope.stream).into_owned(),
+            None => String::from_utf8_lossy(&envelope.stream).into_owned(),
         };
         if matches!(self.mode, Mode::Count) {
             self.count(stream, Seen::new(place, &envelope));

@@ -13,7 +13,7 @@ use super::table::{Outbox, take, text};
 use super::wal::Meaning;
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
-use crate::outbox::{Defaults, Envelope, Obituary};
+use crate::outbox::{Envelope, Obituary};
 use crate::sink::{Letter, Replayer, compact};
 
 /// Letters of a page: so many at first, and at most.
@@ -149,11 +149,6 @@ impl Meaning {
             payload: &letter.payload,
             created_at: &letter.created_at,
         };
-        let defaults = Defaults {
-            stream: self.stream.as_bytes(),
-            commit_time: 0,
-            event_bytes_max: self.event_bytes_max,
-        };
-        Envelope::of_dead(&obituary, &defaults)
+        Envelope::of_dead(&obituary, &self.defaults(0))
     }
 }

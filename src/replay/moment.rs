@@ -12,9 +12,6 @@ use crate::postgres::from_sql;
 
 const RESOLVE_MOMENT: &str = include_str!("../../sql/queries/resolve_moment.sql");
 
-/// A hundred years: longer than any outbox lives, short enough for PostgreSQL's clock.
-const AGE_SECONDS_MAX: f64 = 100.0 * 365.25 * 86_400.0;
-
 /// A moment as it was typed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum When {
@@ -33,8 +30,8 @@ impl When {
         if is_rfc_3339(text) {
             return Ok(Self::At(text.to_owned()));
         }
-        match config::duration(text) {
-            Ok(age) => Ok(Self::Age(age.as_secs_f64().min(AGE_SECONDS_MAX))),
+        match config::age_seconds(text) {
+            Ok(age) => Ok(Self::Age(age)),
             Err(_) => Err(Error::usage(format!("{option} {text:?} is no time")).hint(
                 "RFC 3339 with an offset, such as 2026-11-21T04:38:15Z, or an age, such as 2h",
             )),

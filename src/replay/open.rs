@@ -41,6 +41,8 @@ struct Wire {
     replication: Replication,
     standpoint: Standpoint,
     wal_end: Lsn,
+    /// Whether the server can send messages.
+    has_messages: bool,
 }
 
 struct Opening<'a> {
@@ -119,7 +121,7 @@ impl Opening<'_> {
         let bytes_max = settings.max_event_bytes.saturating_add(FRAME_SLACK_BYTES);
         let mut replication = self.target.replication(bytes_max).await?;
         let wal_end = replication.identify().await?.wal_end;
-        Ok(Wire { replication, standpoint, wal_end })
+        Ok(Wire { replication, standpoint, wal_end, has_messages: facts.has_messages })
     }
 
     async fn redis(&self) -> Result<(Option<Replayer>, usize)> {
@@ -187,6 +189,8 @@ impl Opening<'_> {
             outbox: settings.outbox_table.clone(),
             stream: settings.stream_name.clone(),
             event_bytes_max,
+            contract: settings.contract.clone(),
+            messages: settings.messages,
         };
         if let Some(wire) = wire {
             let span = Span { from: lsn(from)?, until: lsn(until)? };
@@ -233,7 +237,8 @@ impl Wire {
         let publications: Vec<String> =
             settings.shards.all().map(|shard| shard.name(&settings.publication_base)).collect();
         let names = (copy.as_str(), publications.as_slice());
-        let wal = Wal::start(self.replication, names, meaning, (span, from)).await?;
+        let wal =
+            Wal::start((self.replication, self.has_messages), names, meaning, (span, from)).await?;
         Ok(Feed::Wal(Box::new(wal)))
     }
 }

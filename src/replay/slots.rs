@@ -6,10 +6,10 @@
 
 use tokio_postgres::Client;
 
-use crate::config::{Settings, TableName};
+use crate::config::{Outbox, Settings};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::postgres::{self, Standpoint, from_sql, quote};
+use crate::postgres::{self, Standpoint, from_sql};
 
 const OUTBOX_EXTENT: &str = include_str!("../../sql/queries/outbox_extent.sql");
 
@@ -17,7 +17,7 @@ const OUTBOX_EXTENT: &str = include_str!("../../sql/queries/outbox_extent.sql");
 pub(super) async fn of_bookmark(
     client: &Client,
     name: &str,
-    (database, table): (&str, &TableName),
+    (database, table): (&str, &Outbox),
 ) -> Result<Standpoint> {
     postgres::need_bookmark(client, name, database).await?;
     let slot = postgres::bookmark_slot(name);
@@ -68,9 +68,8 @@ fn told(slot: &Standpoint) -> String {
 }
 
 /// What the table can give in place of the WAL, as a hint.
-async fn instead(client: &Client, table: &TableName) -> String {
-    let quoted = quote::qualified(&table.schema, &table.name);
-    let sql = OUTBOX_EXTENT.replace("{table}", &quoted);
+async fn instead(client: &Client, table: &Outbox) -> String {
+    let sql = table.sql(OUTBOX_EXTENT);
     match client.query_one(&sql, &[]).await {
         Ok(row) => {
             let (rows, oldest): (i64, Option<String>) = (row.get("rows"), row.get("oldest"));

@@ -13,11 +13,11 @@ use tokio_postgres::{Client, RowStream};
 use super::intake::{Intake, Place};
 use super::order::Filter;
 use super::wal::Meaning;
-use crate::config::TableName;
+use crate::config::Outbox as Mapped;
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
-use crate::outbox::{Defaults, Envelope, Row, Selection};
-use crate::postgres::{self, from_sql, quote};
+use crate::outbox::{Envelope, Row, Selection};
+use crate::postgres::{self, from_sql};
 use crate::sink;
 
 const REPLAY_FILTER: &str = include_str!("../../sql/queries/replay_filter.sql");
@@ -27,13 +27,11 @@ const ROWS_OF_LETTERS: &str = include_str!("../../sql/queries/rows_of_letters.sq
 
 /// Rows of a page, as `replay_rows.sql` has them.
 const PAGE_ROWS: u64 = 1_000;
-const UUID_OID: u32 = 2950;
-
 /// The outbox, as far as a replay reads it.
 pub(super) struct Outbox {
     pub client: Client,
     pub selection: Selection,
-    table: TableName,
+    table: Mapped,
     has_created_at: bool,
     event_id_is_uuid: bool,
     aggregate_is_uuid: bool,
@@ -41,36 +39,30 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Takes over the session.
-    pub async fn new(client: Client, table: &TableName) -> Result<Self> {
+    pub async fn new(client: Client, table: &Mapped) -> Result<Self> {
         let columns = postgres::columns(&client, table).await?;
-        let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
-        let is_uuid = |name: &str| described.clone().any(|known| known == (name, UUID_OID));
+        let selection = Selection::from_columns(table, &columns)?;
+        let parts = selection.parts();
         Ok(Self {
-            selection: Selection::from_columns(table, &described)?,
-            table: table.clone(),
-            has_created_at: described.clone().any(|(name, _)| name == "created_at"),
-            event_id_is_uuid: is_uuid("event_id"),
-            aggregate_is_uuid: is_uuid("aggregate_id"),
+            has_created_at: parts.has("created_at"),
+            event_id_is_uuid: parts.is_uuid("event_id"),
+            aggregate_is_uuid: parts.is_uuid("aggregate_id"),
+            table: table.without(|part| parts.has(part)),
+            selection,
             client,
         })
     }
 
-    fn sql(&self, template: &str) -> String {
-        let table = quote::qualified(&self.table.schema, &self.table.name);
-        // As text an index on a uuid would not serve.
-        let (event_ids, aggregate) = (
-            if self.event_id_is_uuid { "::text[]::uuid[]" } else { "::text[]" },
-            if self.aggregate_is_uuid { "o.aggregate_id = $6::text::uuid" } else { BY_TEXT },
-        );
-        let column = if self.event_id_is_uuid { "o.event_id" } else { "o.event_id::text" };
-        let created_at = if self.has_created_at { "o.created_at" } else { "NULL::timestamptz" };
-        template
+    /// A statement that takes event ids by the parameter `events`.
+    fn sql(&self, template: &str, events: u8) -> String {
+        let aggregate = if self.aggregate_is_uuid { BY_UUID } else { BY_TEXT };
+        let sql = template
             .replace("{filter}", &format!("(\n{REPLAY_FILTER})"))
-            .replace("{table}", &table)
-            .replace("{list}", self.selection.list())
-            .replace("{created_at}", created_at)
-            .replace("{aggregate}", aggregate)
-            .replace("{event_ids}", &format!("{column} = ANY ({{event_ids}}{event_ids})"))
+            .replace("{aggregate}", aggregate);
+        self.table
+            .sql(&sql)
+            .replace("{list}", &self.selection.list())
+            .replace("{event_ids}", &self.table.events_in(self.selection.parts(), events))
     }
 
     fn failed(&self, error: tokio_postgres::Error) -> Error {
@@ -81,7 +73,7 @@ impl Outbox {
     pub async fn of_events(&self, ids: &[String]) -> Result<Vec<tokio_postgres::Row>> {
         let may_be = |id: &&String| !self.event_id_is_uuid || sink::uuid(id.as_bytes()).is_some();
         let ids: Vec<&String> = ids.iter().filter(may_be).collect();
-        let sql = self.sql(ROWS_OF_LETTERS).replace("{event_ids}", "$1");
+        let sql = self.sql(ROWS_OF_LETTERS, 1);
         self.client.query(&sql, &[&ids]).await.map_err(|error| self.failed(error))
     }
 
@@ -136,6 +128,7 @@ impl Outbox {
 }
 
 const BY_TEXT: &str = "o.aggregate_id::text = $6";
+const BY_UUID: &str = "o.aggregate_id = $6::text::uuid";
 
 /// $1 to $6 of `replay_filter.sql`.
 #[derive(Debug)]
@@ -176,7 +169,7 @@ impl Table {
         meaning: Meaning,
         done: Position,
     ) -> Result<Self> {
-        let sql = outbox.sql(REPLAY_EXTENT).replace("{event_ids}", "$2");
+        let sql = outbox.sql(REPLAY_EXTENT, 2);
         let counted = outbox.client.query_one(&sql, &wanted.parameters()).await;
         let row = counted.map_err(|error| outbox.failed(error))?;
         let (found, first, last): (i64, i64, i64) =
@@ -219,7 +212,7 @@ impl Table {
         if self.found == 0 || self.after >= self.last {
             return Ok(false);
         }
-        let sql = self.outbox.sql(REPLAY_ROWS).replace("{event_ids}", "$2");
+        let sql = self.outbox.sql(REPLAY_ROWS, 2);
         let mut parameters = self.wanted.parameters().to_vec();
         parameters.push(&self.after);
         parameters.push(&self.last);
@@ -236,13 +229,8 @@ pub(super) fn text(row: &tokio_postgres::Row, place: usize) -> Option<&str> {
 
 /// Hands the event of a row over.
 pub(super) fn take(row: &Row<'_>, at: (Position, Place), meaning: &Meaning, intake: &mut Intake) {
-    let defaults = Defaults {
-        stream: meaning.stream.as_bytes(),
-        // Without created_at nothing tells when the row was written.
-        commit_time: 0,
-        event_bytes_max: meaning.event_bytes_max,
-    };
-    intake.take(at, Envelope::new(row, &defaults));
+    // Without created_at nothing tells when the row was written.
+    intake.take(at, Envelope::new(row, &meaning.defaults(0)));
 }
 
 /// Ids in their order as positions; the sign is turned round, for positions have none.

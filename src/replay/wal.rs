@@ -5,17 +5,19 @@
 //! ends), that the server is answered while nothing is read, and that a row becomes an event as it
 //! does in the line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::intake::{Intake, Place};
 use super::journal::GO_ON;
-use crate::config::TableName;
+use crate::config::Outbox;
+use crate::contract::Contract;
 use crate::error::{Class, Error, Result};
 use crate::lsn::{Lsn, Position};
-use crate::outbox::{Defaults, Envelope, Plan};
-use crate::pgoutput::{self, Insert, Message, Relation, RelationCache};
+use crate::outbox::{Defaults, Envelope, Fault, Plan, Row, Told, Unfit, message_prefix};
+use crate::pgoutput::{self, Insert, LogicalMessage, Message, Relation, RelationCache};
 use crate::postgres::{Frame, Replication};
 
 /// How often the server is told that we are there, and asked how far it has got: that also ends a
@@ -27,10 +29,27 @@ const FRAMES_MAX: usize = 8_192;
 /// What rows become events by.
 #[derive(Clone, Debug)]
 pub(super) struct Meaning {
-    pub outbox: TableName,
+    pub outbox: Outbox,
     /// The stream of a row without a topic.
     pub stream: String,
     pub event_bytes_max: usize,
+    /// What payloads are held against.
+    pub contract: Option<Arc<Contract>>,
+    /// Whether messages are events, too.
+    pub messages: bool,
+}
+
+impl Meaning {
+    /// What a row itself does not say; `commit_time` is 0 where nothing tells when it was written.
+    pub fn defaults(&self, commit_time: i64) -> Defaults<'_> {
+        Defaults {
+            stream: self.stream.as_bytes(),
+            outbox: &self.outbox,
+            commit_time,
+            event_bytes_max: self.event_bytes_max,
+            contract: self.contract.as_deref(),
+        }
+    }
 }
 
 /// Where a replay out of the WAL begins and ends.
@@ -52,11 +71,12 @@ pub(super) struct Wal {
 impl Wal {
     /// Streams from the slot `copy` of this session on.
     pub async fn start(
-        mut replication: Replication,
+        (mut replication, has_messages): (Replication, bool),
         (copy, publications): (&str, &[String]),
         meaning: Meaning,
         (span, from): (Span, Lsn),
     ) -> Result<Self> {
+        replication.want_messages(has_messages.then(|| message_prefix(&meaning.outbox)));
         replication.start_at(copy, from, publications).await?;
         let tick = Instant::now() + TICK;
         Ok(Self { replication, decoder: Decoder::new(meaning, span), tick })
@@ -73,6 +93,10 @@ impl Wal {
             let (wal_end, must_answer) = match frame {
                 Some(Frame::XLogData { data }) => {
                     self.decoder.receive(data, intake)?;
+                    (Lsn::NONE, false)
+                }
+                Some(Frame::Oversized) => {
+                    self.decoder.message(None, intake)?;
                     (Lsn::NONE, false)
                 }
                 Some(Frame::Keepalive { wal_end, reply_requested }) => (wal_end, reply_requested),
@@ -148,6 +172,8 @@ struct Transaction {
 
 /// Messages to events. Pure.
 struct Decoder {
+    /// That of messages that are events.
+    prefix: String,
     meaning: Meaning,
     span: Span,
     outbox_oid: Option<u32>,
@@ -161,6 +187,7 @@ struct Decoder {
 impl Decoder {
     fn new(meaning: Meaning, span: Span) -> Self {
         Self {
+            prefix: message_prefix(&meaning.outbox),
             meaning,
             span,
             outbox_oid: None,
@@ -199,6 +226,9 @@ impl Decoder {
                 Ok(())
             }
             Message::Relation(relation) => self.describe(&relation),
+            Message::Logical(message) if self.is_ours(&message) => {
+                self.message(Some(message.content), intake)
+            }
             Message::Insert(_)
             | Message::Update(_)
             | Message::Delete(_)
@@ -230,25 +260,46 @@ impl Decoder {
             Error::transient("cannot read a row of the replication stream").because(e)
         })?;
         let Some(plan) = plan else { return Ok(()) };
-        let Some(transaction) = &mut self.transaction else {
-            return Err(Error::transient("PostgreSQL sent an INSERT outside a transaction"));
-        };
-        transaction.ordinal = transaction
-            .ordinal
-            .checked_add(1)
-            .ok_or_else(|| Error::definite("a transaction has more than 4,294,967,295 events"))?;
-        let position =
-            Position { commit_lsn: transaction.commit_lsn, ordinal: transaction.ordinal };
-        if position.commit_lsn < self.span.from {
+        let (position, commit_time) = count(&mut self.transaction)?;
+        if position.commit_lsn >= self.span.from {
+            let row = plan.read(&insert.tuple);
+            self.take(position, commit_time, row.as_ref().map_err(Clone::clone), intake);
+        }
+        Ok(())
+    }
+
+    /// Whether it is an event, or would be one if messages were events.
+    fn is_ours(&self, message: &LogicalMessage<'_>) -> bool {
+        !self.is_over && message.is_transactional && message.prefix == self.prefix
+    }
+
+    /// One of ours; without its content where that is too large to be read. It counts whether it is
+    /// an event or not, as in the line.
+    fn message(&mut self, content: Option<&[u8]>, intake: &mut Intake) -> Result<()> {
+        if self.is_over {
             return Ok(());
         }
+        let (position, commit_time) = count(&mut self.transaction)?;
+        if self.meaning.messages && position.commit_lsn >= self.span.from {
+            let told = content.ok_or(Fault::TooLarge).and_then(Told::read);
+            let row = told.as_ref().map(Told::row);
+            let row = row.as_ref().map_err(|fault| Unfit::Message(**fault));
+            self.take(position, commit_time, row, intake);
+        }
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        position: Position,
+        commit_time: i64,
+        row: std::result::Result<&Row<'_>, Unfit>,
+        intake: &mut Intake,
+    ) {
         let at = (position, Place::Wal(position));
-        let row = match plan.read(&insert.tuple) {
+        let row = match row {
             Ok(row) => row,
-            Err(unfit) => {
-                intake.take(at, Err(unfit));
-                return Ok(());
-            }
+            Err(unfit) => return intake.take(at, Err(unfit)),
         };
         // Imported history, and what a relay put back to be parked: no news then, none now.
         let is_wanted = !row.is_born_settled_or_parked()
@@ -258,13 +309,19 @@ impl Decoder {
                 row.aggregate_id().unwrap_or_default(),
             );
         if is_wanted {
-            let defaults = Defaults {
-                stream: self.meaning.stream.as_bytes(),
-                commit_time: transaction.commit_time,
-                event_bytes_max: self.meaning.event_bytes_max,
-            };
-            intake.take(at, Envelope::new(&row, &defaults));
+            let defaults = self.meaning.defaults(commit_time);
+            intake.take(at, Envelope::new(row, &defaults));
         }
-        Ok(())
     }
+}
+
+/// The next event of the open transaction: its position, and when it was committed.
+fn count(transaction: &mut Option<Transaction>) -> Result<(Position, i64)> {
+    let Some(Transaction { commit_lsn, commit_time, ordinal }) = transaction else {
+        return Err(Error::transient("PostgreSQL sent an event outside a transaction"));
+    };
+    *ordinal = ordinal
+        .checked_add(1)
+        .ok_or_else(|| Error::definite("a transaction has more than 4,294,967,295 events"))?;
+    Ok((Position { commit_lsn: *commit_lsn, ordinal: *ordinal }, *commit_time))
 }

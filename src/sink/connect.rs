@@ -39,7 +39,7 @@ pub struct Facts {
     /// Whether WAITAOF can be believed: before Redis 8.0, and in Valkey, it may answer before the
     /// disk when the last sync is less than a second ago (<https://github.com/redis/redis/pull/13793>).
     pub is_waitaof_sound: bool,
-    /// Replicas that are connected.
+    /// Replicas that are connected and have their first copy: one without counts for no `WAIT`.
     pub replicas: Option<u32>,
     /// Names this run of the server: another one may have forgotten what this one was told.
     pub run_id: Option<String>,
@@ -125,7 +125,7 @@ impl Sink {
             has_waitaof,
             is_waitaof_sound: is_waitaof_sound(&lines),
             run_id: owned("run_id"),
-            replicas: lines.get("connected_slaves").and_then(|count| count.parse().ok()),
+            replicas: replicas(&lines),
         })
     }
 }
@@ -222,9 +222,34 @@ pub fn label(url: &SecretString) -> String {
     connection_info(url).map_or_else(|_| "redis".to_owned(), |info| info.addr().to_string())
 }
 
+/// `slave0:ip=…,port=…,state=online,…`; a service that hides these lines still tells how many.
+fn replicas(info: &HashMap<&str, &str>) -> Option<u32> {
+    let number = |name: &str| name.strip_prefix("slave").is_some_and(|n| n.parse::<u16>().is_ok());
+    let copies = || info.iter().filter(|(name, _)| number(name)).map(|(_, line)| line);
+    if copies().next().is_none() {
+        return info.get("connected_slaves")?.parse().ok();
+    }
+    let online = copies().filter(|line| line.split(',').any(|part| part == "state=online"));
+    u32::try_from(online.count()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replica_counts_once_it_has_its_first_copy() {
+        let online = "ip=127.0.0.1,port=6380,state=online,offset=14,lag=0";
+        let waiting = "ip=127.0.0.1,port=6381,state=wait_bgsave,offset=0,lag=0";
+        let of = |lines: &[(&'static str, &'static str)]| {
+            replicas(&lines.iter().copied().collect::<HashMap<_, _>>())
+        };
+        let two = ("connected_slaves", "2");
+        assert_eq!(of(&[two, ("slave0", online), ("slave1", waiting)]), Some(1));
+        assert_eq!(of(&[two, ("slave0", waiting), ("slave1", waiting)]), Some(0));
+        assert_eq!(of(&[two, ("slave_read_only", "1")]), Some(2));
+        assert_eq!(of(&[]), None);
+    }
 
     #[test]
     fn waitaof_is_believed_from_redis_8_on() {

@@ -15,6 +15,7 @@ use super::batch::Sealed;
 use super::connect::{Sink, load};
 use super::failure::Failure;
 use super::publish::Written;
+use super::stored::clock_ms;
 
 const DELIVER: &str = concat!(include_str!("entry.lua"), include_str!("deliver.lua"));
 const BURY: &str = include_str!("bury.lua");
@@ -124,7 +125,7 @@ impl Delivery {
 }
 
 /// By the seconds and microseconds that TIME answers, in milliseconds.
-fn lease_end((seconds, micros): (u64, u64)) -> u64 {
+fn lease_end(clock: (u64, u64)) -> u64 {
     let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-    seconds.saturating_mul(1_000).saturating_add(micros / 1_000).saturating_add(lease)
+    clock_ms(clock).saturating_add(lease)
 }

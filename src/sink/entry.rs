@@ -46,16 +46,16 @@ impl EntryWriter {
     fn plain(&mut self, envelope: &Envelope<'_>) {
         self.member("{", "event_id", envelope.event_id);
         self.member(",", "event_type", envelope.event_type);
-        self.member(",", "topic", envelope.stream);
+        self.member(",", "topic", &envelope.stream);
         self.member(",", "schema_version", envelope.schema_version);
         self.member(",", "occurred_at", envelope.occurred_at.as_bytes());
         self.member(",", "tenant_id", &envelope.tenant_id);
         self.member(",", "aggregate_id", envelope.aggregate_id);
         self.member(",", "aggregate_type", envelope.aggregate_type);
-        self.optional("correlation_id", envelope.correlation_id);
-        self.optional("traceparent", envelope.traceparent);
+        self.optional("correlation_id", envelope.correlation_id.as_deref());
+        self.optional("traceparent", envelope.traceparent.as_deref());
         self.replayed();
-        self.raw("payload", envelope.payload);
+        self.raw("payload", &envelope.payload);
     }
 
     /// CloudEvents 1.0 in structured JSON mode; extension names are lower case without separators
@@ -70,14 +70,14 @@ impl EntryWriter {
         self.member(",", "subject", envelope.aggregate_id);
         self.member(",", "time", envelope.occurred_at.as_bytes());
         self.member(",", "datacontenttype", b"application/json");
-        self.member(",", "topic", envelope.stream);
+        self.member(",", "topic", &envelope.stream);
         self.member(",", "schemaversion", envelope.schema_version);
         self.member(",", "tenantid", &envelope.tenant_id);
         self.member(",", "aggregatetype", envelope.aggregate_type);
-        self.optional("correlationid", envelope.correlation_id);
-        self.optional("traceparent", envelope.traceparent);
+        self.optional("correlationid", envelope.correlation_id.as_deref());
+        self.optional("traceparent", envelope.traceparent.as_deref());
         self.replayed();
-        self.raw("data", envelope.payload);
+        self.raw("data", &envelope.payload);
     }
 
     fn optional(&mut self, name: &str, value: Option<&[u8]>) {

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn every_format_says_the_same() {
         let payload: &[u8] = br#"{"n": 1.10,  "big": 12345678901234567890123}"#;
-        let envelope = Envelope { payload, ..Envelope::sample() };
+        let envelope = Envelope { payload: payload.into(), ..Envelope::sample() };
         let occurred_at = envelope.occurred_at.as_bytes().to_vec();
         let plain = Event::of(&entry(&[
             ("event_id", envelope.event_id),

@@ -100,7 +100,7 @@ impl Layout {
         put(envelope.event_id);
         put(envelope.occurred_at.as_bytes());
         put(envelope.aggregate_id);
-        put(envelope.payload);
+        put(&envelope.payload);
         if varying.is_none() {
             return;
         }
@@ -110,11 +110,11 @@ impl Layout {
             }
         }
         if varying.has(TRACE_BIT) {
-            put(envelope.correlation_id.unwrap_or_default());
-            put(envelope.traceparent.unwrap_or_default());
+            put(envelope.correlation_id.as_deref().unwrap_or_default());
+            put(envelope.traceparent.as_deref().unwrap_or_default());
         }
         if varying.has(REPLAYED_BIT) {
-            put(envelope.stream);
+            put(&envelope.stream);
         }
     }
 }
@@ -126,7 +126,7 @@ fn shareable<'a>(envelope: &'a Envelope<'_>) -> [&'a [u8]; LETTERS.len()] {
 }
 
 fn trace_of(envelope: &Envelope<'_>) -> Varying {
-    let is_traced = envelope.correlation_id.or(envelope.traceparent).is_some();
+    let is_traced = envelope.correlation_id.is_some() || envelope.traceparent.is_some();
     Varying(if is_traced { TRACE_BIT } else { 0 })
 }
 
@@ -176,7 +176,12 @@ mod tests {
         tenant: &'a [u8],
         trace: Option<&'a [u8]>,
     ) -> Envelope<'a> {
-        Envelope { event_type, tenant_id: tenant.into(), traceparent: trace, ..Envelope::sample() }
+        Envelope {
+            event_type,
+            tenant_id: tenant.into(),
+            traceparent: trace.map(Into::into),
+            ..Envelope::sample()
+        }
     }
 
     fn name(layout: Layout) -> String {
@@ -210,7 +215,7 @@ mod tests {
         assert_eq!((name(layout).as_str(), layout.stride()), ("fieldsR", 5));
         let mut last = None;
         layout.values(&first, |value| last = Some(value));
-        assert_eq!(last, Some(first.stream), "the topic that the event had");
+        assert_eq!(last, Some(&*first.stream), "the topic that the event had");
         assert_eq!(name(Layout::new(EntryFormat::Json, &first, all)), "data");
     }
 }

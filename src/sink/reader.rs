@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use super::checkpoint::stream_of;
 use super::connect::{Timeouts, connect};
 use super::failure::Failure;
-use super::stored::{Entry, EntryId, entries, pairs, text};
+use super::stored::{Entry, EntryId, clock_ms, entries, pairs, text};
 use crate::lsn::Position;
 
 /// Keys that one SCAN looks at, and how many of those steps: a few milliseconds each, over a
@@ -56,8 +56,7 @@ impl Reader {
 
     /// The server's clock, in Unix milliseconds.
     pub async fn millis(&self) -> Result<u64, Failure> {
-        let (seconds, micros): (u64, u64) = self.ask(&redis::cmd("TIME")).await?;
-        Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
+        self.ask(&redis::cmd("TIME")).await.map(clock_ms)
     }
 
     /// How many entries a stream has.

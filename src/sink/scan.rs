@@ -9,7 +9,7 @@ use redis::Value;
 
 use super::connect::Sink;
 use super::failure::Failure;
-use super::stored::{Entry, EntryId, entries, entry, pairs, text};
+use super::stored::{Entry, EntryId, clock_ms, entries, entry, pairs, text};
 
 /// Bytes of a page, about.
 const PAGE_BYTES: usize = 512 * 1024;
@@ -81,8 +81,7 @@ impl Sink {
     /// Milliseconds of the server's clock: what it adds from now on has no lower id.
     pub async fn clock_ms(&self) -> Result<u64, Failure> {
         let clock = redis::cmd("TIME").query_async(&mut self.connection()).await;
-        let (seconds, micros): (u64, u64) = clock.map_err(|error| Failure::of(&error))?;
-        Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
+        clock.map(clock_ms).map_err(|error| Failure::of(&error))
     }
 
     /// Those entries of streams; none for one that is not there.

@@ -121,10 +121,10 @@ impl<'a> Values<'a> {
                 borrowed(&envelope.tenant_id),
                 borrowed(envelope.aggregate_id),
                 borrowed(envelope.aggregate_type),
-                borrowed(envelope.correlation_id.unwrap_or_default()),
-                borrowed(envelope.traceparent.unwrap_or_default()),
+                borrowed(envelope.correlation_id.as_deref().unwrap_or_default()),
+                borrowed(envelope.traceparent.as_deref().unwrap_or_default()),
                 // Blanks around a JSON value are nobody's, and the JSON formats lose them.
-                borrowed(envelope.payload),
+                borrowed(&envelope.payload),
             ]
             .map(trimmed),
             occurred_at: borrowed(envelope.occurred_at.as_bytes()),
@@ -191,8 +191,8 @@ mod tests {
         let envelope = Envelope {
             event_id: b"e-1",
             event_type: b"caf\xc3\xa9 \"x\"",
-            payload: b"{\"b\": 1.10, \"a\": 12345678901234567890}",
-            correlation_id: Some(b"c"),
+            payload: b"{\"b\": 1.10, \"a\": 12345678901234567890}"[..].into(),
+            correlation_id: Some(b"c"[..].into()),
             ..Envelope::sample()
         };
         let wanted = Values::of(&envelope);

@@ -73,6 +73,11 @@ impl Entry {
     }
 }
 
+/// Unix milliseconds of what TIME answers.
+pub(super) fn clock_ms((seconds, micros): (u64, u64)) -> u64 {
+    seconds.saturating_mul(1_000).saturating_add(micros / 1_000)
+}
+
 pub(super) fn nonsense() -> Failure {
     Failure::nonsense("Redis answered something else than entries")
 }

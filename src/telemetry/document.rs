@@ -45,24 +45,58 @@ impl Status {
             let lines = self.lines().iter().map(|line| line.of_shard());
             document.insert("shards".to_owned(), lines.collect());
         }
+        if let (Some(document), Some(table)) = (document.as_object_mut(), &self.table) {
+            document.insert("table".to_owned(), table.as_str().into());
+        }
         document
+    }
+
+    /// One table of several, in the document of all. What else is known of it is asked for by its
+    /// name.
+    pub(super) fn in_short(&self) -> Value {
+        let said = self.says();
+        let (rates, _) = self.rates.document(self.metrics.published.get());
+        let endpoints = &said.endpoints;
+        let more = json!({
+            "table": self.table,
+            "mode": said.mode,
+            "endpoints": {
+                "slot": endpoints.slot,
+                "table": endpoints.table,
+                "stream": endpoints.stream,
+            },
+            "rates": rates,
+            "published": self.metrics.published.get(),
+            "retry": self.retries.document(self.lines()),
+        });
+        self.among_others(&said, more)
     }
 
     /// One line of several, in the document of all.
     fn of_shard(&self) -> Value {
-        let (stands, said) = (self.stands(), self.says());
-        json!({
-            "shard": self.shard.map(|shard| shard.number),
+        let said = self.says();
+        let shard = self.shard.map(|shard| shard.number);
+        let more = json!({ "shard": shard, "slot": said.endpoints.slot });
+        self.among_others(&said, more)
+    }
+
+    /// What is said of one of several, and `more`.
+    fn among_others(&self, said: &Said, more: Value) -> Value {
+        let stands = self.stands();
+        let mut document = json!({
             "role": self.role(),
-            "slot": said.endpoints.slot,
             "state": said.state,
             "state_seconds": said.since.elapsed().as_secs(),
-            "positions": positions(&stands, &said),
+            "positions": positions(&stands, said),
             "backlog": said.backlog.as_ref().map(Backlog::document),
             "lag": self.lag_document(&stands),
-            "heartbeat": heartbeat::document(std::iter::once(&self.heartbeat)),
+            "heartbeat": heartbeat::document(self.each().map(|line| &line.heartbeat)),
             "last_error": said.last_error,
-        })
+        });
+        if let (Some(document), Value::Object(mut more)) = (document.as_object_mut(), more) {
+            document.append(&mut more);
+        }
+        document
     }
 
     /// Each line by itself: this one, where it is the only one.
@@ -120,7 +154,7 @@ fn positions(stands: &Where, said: &Said) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::State;
+    use super::super::state::State;
     use super::*;
     use crate::config::Shard;
     use crate::error::Error;

@@ -1,6 +1,6 @@
 //! The gauges of /metrics: what is so at the moment, read when somebody asks.
 //!
-//! In: [`Status`]. Out: gauges, with a label `shard` where a process has several lines. What is not
+//! In: [`Status`]. Out: gauges, with a label `shard` where a table has several lines. What is not
 //! known is NaN, which no alert takes for a number.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -12,7 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::backlog::count;
 use super::slot::{SlotFacts, WAL_STATUSES};
-use super::status::{State, Status};
+use super::state::State;
+use super::status::Status;
 
 type Labels = Vec<(&'static str, String)>;
 type Real = Gauge<f64, AtomicU64>;
@@ -144,7 +145,8 @@ fn register_words(registry: &mut Registry, lines: &[(&Status, Labels)]) {
             positions.get_or_create(&labels).set(whole(lsn.as_u64()));
         }
         let said = line.says();
-        for state in State::ALL {
+        let of_tables = line.table.is_some().then_some(State::Stopped);
+        for state in State::ALL.into_iter().chain(of_tables) {
             let labels = with(labels, "state", state.name());
             states.get_or_create(&labels).set(i64::from(state == said.state));
         }
@@ -160,6 +162,10 @@ fn register_words(registry: &mut Registry, lines: &[(&Status, Labels)]) {
     registry.register("state", "1 for what the relay is doing", states);
     let help = "1 for whether PostgreSQL still has the WAL that the slot needs";
     registry.register("slot_wal_status", help, slots);
+}
+
+/// What is the process's, whatever its tables.
+pub(super) fn register_build(registry: &mut Registry) {
     let build = Family::<Labels, Gauge>::default();
     let labels = [
         ("version", env!("CARGO_PKG_VERSION")),

@@ -1,6 +1,6 @@
 //! The pages: /livez, /readyz, /status and /metrics; and asking another walrelay for one.
 //!
-//! In: [`Status`], and the routes of whoever serves more. Out: HTTP/1.1. Everything of our own is
+//! In: a [`Board`], and the routes of whoever serves more. Out: HTTP/1.1. Everything of our own is
 //! read-only and answered from memory, so it never waits for a server. Loopback unless told
 //! otherwise; there is nothing secret in it.
 
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Shared;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::board::Board;
 use super::page;
 use super::rates;
-use super::status::Status;
 use crate::error::{Error, Result};
 
 /// What OpenMetrics calls itself (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
@@ -28,8 +28,11 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// of five minutes, 64 streams and 16 shards: well below 60 kB unless names are very long.
 pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
+/// What asks for one table, in an address.
+const TABLE: &str = "table=";
+
 /// Binds `address` and serves the pages, and `more`, until the process ends.
-pub async fn serve(address: SocketAddr, status: Arc<Status>, more: Router) -> Result<()> {
+pub async fn serve(address: SocketAddr, board: Arc<Board>, more: Router) -> Result<()> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Error::definite(format!("cannot serve /status and /metrics on {address}"))
             .because(error)
@@ -40,11 +43,13 @@ pub async fn serve(address: SocketAddr, status: Arc<Status>, more: Router) -> Re
         .route("/readyz", get(readyz))
         .route("/status", get(document))
         .route("/metrics", get(metrics))
-        .with_state(Arc::clone(&status))
+        .with_state(Arc::clone(&board))
         .merge(page::routes())
         .merge(more)
         .layer(map_response(page::guarded));
-    tokio::spawn(rates::watch(status));
+    for status in board.each() {
+        tokio::spawn(rates::watch(Arc::clone(status)));
+    }
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(error = %error, "the pages are gone");
@@ -53,22 +58,48 @@ pub async fn serve(address: SocketAddr, status: Arc<Status>, more: Router) -> Re
     Ok(())
 }
 
-async fn readyz(Shared(status): Shared<Arc<Status>>) -> Response {
-    let (code, text) = match status.readiness() {
+async fn readyz(Shared(board): Shared<Arc<Board>>, uri: Uri) -> Response {
+    let readiness = match board.asked(uri.query()) {
+        Ok(Some(status)) => status.readiness(),
+        Ok(None) => board.readiness(),
+        Err(unknown) => return no_table(unknown),
+    };
+    let (code, text) = match readiness {
         Ok(word) => (StatusCode::OK, word),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     };
     (code, format!("{text}\n")).into_response()
 }
 
-async fn document(Shared(status): Shared<Arc<Status>>) -> Response {
-    let mut text = format!("{:#}", status.document());
+async fn document(Shared(board): Shared<Arc<Board>>, uri: Uri) -> Response {
+    let document = match board.asked(uri.query()) {
+        Ok(Some(status)) => status.document(),
+        Ok(None) => board.document(),
+        Err(unknown) => return no_table(unknown),
+    };
+    let mut text = format!("{document:#}");
     text.push('\n');
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-async fn metrics(Shared(status): Shared<Arc<Status>>) -> Response {
-    ([(header::CONTENT_TYPE, OPENMETRICS)], status.metrics.page(&status)).into_response()
+async fn metrics(Shared(board): Shared<Arc<Board>>) -> Response {
+    ([(header::CONTENT_TYPE, OPENMETRICS)], board.numbers()).into_response()
+}
+
+fn no_table(unknown: String) -> Response {
+    (StatusCode::NOT_FOUND, unknown + "\n").into_response()
+}
+
+/// The path of a page, for one of several tables or for all.
+#[must_use]
+pub fn path_of(page: &str, table: Option<&str>) -> String {
+    table.map_or_else(|| page.to_owned(), |table| format!("{page}?{TABLE}{table}"))
+}
+
+/// The table that the query of such a path asks for.
+#[must_use]
+pub fn table_of(query: Option<&str>) -> Option<&str> {
+    query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix(TABLE))
 }
 
 /// Asks the walrelay at `address` for a page: status code and body. For `walrelay health`, which

@@ -6,8 +6,11 @@
 
 use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogLevel};
 
@@ -20,22 +23,25 @@ pub fn start(format: LogFormat, level: LogLevel) -> bool {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let level = level.name();
-    let others = if matches!(level, "debug" | "trace") { "info" } else { "warn" };
-    let filter = EnvFilter::new(format!("{others},walrelay={level}"));
-    let base = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_span_events(FmtSpan::NONE)
-        .with_target(false);
+    let (ours, others) = match level {
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::INFO),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::WARN),
+    };
+    let filter = Targets::new().with_default(others).with_target("walrelay", ours);
+    let base = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false);
     // A second subscriber is refused; the first goes on.
     let _already = if is_text {
         let colours =
             is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        base.with_ansi(colours).try_init()
+        let layer = base.with_ansi(colours).with_filter(filter);
+        tracing_subscriber::registry().with(layer).try_init()
     } else {
         // One of several lines stands in `span`, once.
-        base.json().flatten_event(true).with_span_list(false).try_init()
+        let layer = base.json().flatten_event(true).with_span_list(false).with_filter(filter);
+        tracing_subscriber::registry().with(layer).try_init()
     };
     is_text
 }

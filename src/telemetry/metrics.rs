@@ -10,9 +10,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
+use super::contract;
 use super::gauges;
 use super::histograms::Histograms;
 use super::status::Status;
+use crate::contract::Violation;
+
+/// What all names begin with.
+const PREFIX: &str = "walrelay";
 
 /// A counter for each value of one label.
 pub(super) type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
@@ -26,6 +31,8 @@ pub enum Refusal {
     NoPermission,
     /// It can never become an entry.
     Unfit,
+    /// Its payload breaks its schema.
+    Schema,
     /// It has ended the process again and again.
     Deadly,
     /// Anything else that Redis said of it.
@@ -33,8 +40,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 5] =
-        [Self::WrongType, Self::NoPermission, Self::Unfit, Self::Deadly, Self::Other];
+    const ALL: [Self; 6] =
+        [Self::WrongType, Self::NoPermission, Self::Unfit, Self::Schema, Self::Deadly, Self::Other];
 
     /// By what is written into the row: Redis's own words, or ours.
     #[must_use]
@@ -47,11 +54,18 @@ impl Refusal {
         }
     }
 
+    /// Of what can never be an entry, by our words for it.
+    #[must_use]
+    pub fn of_unfit(text: &str) -> Self {
+        if Violation::is_said_by(text) { Self::Schema } else { Self::Unfit }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::WrongType => "wrongtype",
             Self::NoPermission => "noperm",
             Self::Unfit => "unfit",
+            Self::Schema => "schema",
             Self::Deadly => "deadly",
             Self::Other => "other",
         }
@@ -205,7 +219,25 @@ impl Metrics {
     /// The page.
     #[must_use]
     pub fn page(&self, status: &Status) -> String {
-        let mut registry = Registry::with_prefix("walrelay");
+        let mut registry = Registry::with_prefix(PREFIX);
+        self.register_table(&mut registry, status);
+        register_process(&mut registry, status);
+        text(&registry)
+    }
+
+    /// The page of one of several tables: each number says whose it is, but those of the process,
+    /// which stand on the first.
+    pub(super) fn page_of_table(&self, status: &Status, table: &str, is_first: bool) -> String {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let label = ("table".into(), table.to_owned().into());
+        self.register_table(registry.sub_registry_with_label(label), status);
+        if is_first {
+            register_process(&mut registry, status);
+        }
+        text(&registry)
+    }
+
+    fn register_table(&self, registry: &mut Registry, status: &Status) {
         for (name, help, counter) in self.counters() {
             registry.register(name, help, counter.clone());
         }
@@ -214,23 +246,31 @@ impl Metrics {
         }
         let help = "Events that were refused when they were first tried, or can never be entries";
         registry.register("events_rejected", help, self.rejected.clone());
-        status.reconnects.register(&mut registry);
-        status.retries.register(&mut registry, status.lines());
-        self.histograms.register(&mut registry);
-        gauges::register(&mut registry, status);
-        let mut text = String::new();
-        // Writing into memory fails only when a metric cannot format itself; none of ours is
-        // custom.
-        if encode(&mut text, &registry).is_err() {
-            text.clear();
-        }
-        text
+        status.reconnects.register(registry);
+        status.retries.register(registry, status.lines());
+        self.histograms.register(registry);
+        contract::register(registry, status);
+        gauges::register(registry, status);
     }
+}
+
+fn register_process(registry: &mut Registry, status: &Status) {
+    status.spans.register(registry);
+    gauges::register_build(registry);
+}
+
+fn text(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing into memory fails only when a metric cannot format itself; none of ours is custom.
+    if encode(&mut text, registry).is_err() {
+        text.clear();
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::State;
+    use super::super::state::State;
     use super::*;
     use crate::config::Shard;
 

@@ -5,12 +5,15 @@
 //! and that no payload and no secret comes in.
 
 mod backlog;
+mod board;
+mod contract;
 mod document;
 mod gauges;
 mod heartbeat;
 mod histograms;
 mod http;
 mod log;
+mod merge;
 mod metrics;
 mod page;
 mod rates;
@@ -19,16 +22,21 @@ mod reconnects;
 mod retries;
 mod shards;
 mod slot;
+mod spans;
+mod state;
 mod status;
 mod streams;
 
 pub use backlog::Backlog;
+pub use board::Board;
 pub use heartbeat::Heartbeat;
-pub use http::{ask, serve};
+pub use http::{ask, path_of, serve, table_of};
 pub use log::start as start_log;
 pub use metrics::{Metrics, Refusal};
 pub use reconnects::{Reconnects, Server};
 pub use retries::Retries;
 pub use slot::SlotFacts;
-pub use status::{Endpoints, State, Status, Where};
+pub use spans::{Spans, Traced};
+pub use state::State;
+pub use status::{Endpoints, Status, Where};
 pub use streams::Streams;

@@ -7,7 +7,8 @@
 use std::time::Instant;
 
 use super::heartbeat::Missed;
-use super::status::{State, Status};
+use super::state::State;
+use super::status::Status;
 
 /// Of an error in a reason; the rest is in the log.
 const ERROR_CHARS_MAX: usize = 300;
@@ -48,6 +49,7 @@ impl Status {
                 }),
             },
             State::Connecting => Err(because("on its way to the servers")),
+            State::Stopped => Err(because("somebody must mend what the log says")),
             State::Holding => Err(because("Redis takes no writes")),
             State::Silent => Err(format!("{name}: PostgreSQL does not answer in the stream")),
             State::Draining => Err(format!("{name}: on its way out")),

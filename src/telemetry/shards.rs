@@ -5,11 +5,13 @@
 
 use super::backlog::Backlog;
 use super::slot::SlotFacts;
-use super::status::{Said, State, Where};
+use super::state::State;
+use super::status::{Said, Where};
 
 /// The higher, the worse: what needs a person first, then what waits, then what works.
-fn badness(state: State) -> u8 {
+pub(super) fn badness(state: State) -> u8 {
     match state {
+        State::Stopped => 8,
         State::Holding => 7,
         State::Silent => 6,
         State::Connecting => 5,

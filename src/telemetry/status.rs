@@ -18,76 +18,15 @@ use super::reconnects::Reconnects;
 use super::retries::Retries;
 use super::shards;
 use super::slot::SlotFacts;
+use super::spans::Spans;
+use super::state::State;
 use super::streams::Streams;
 use crate::config::Shard;
+use crate::contract::Contract;
 use crate::lsn::Lsn;
 
 /// From the Unix epoch to PostgreSQL's, 2000-01-01, in microseconds.
 pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
-
-/// What the relay is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// On its way to the servers, or waiting for one to come back.
-    Connecting,
-    /// Another relay holds the slot; this one is ready to take over.
-    Standby,
-    /// There was no slot, or none that can be read: the rows from before a new one are published.
-    Snapshot,
-    /// The line is up.
-    Streaming,
-    /// There is no line: rows are claimed.
-    Polling,
-    /// The line is up, but PostgreSQL does not answer.
-    Silent,
-    /// Redis takes no writes: the replication connection is kept and nothing is read.
-    Holding,
-    /// On its way out.
-    Draining,
-}
-
-impl State {
-    /// All of them, as /metrics counts them.
-    pub const ALL: [Self; 8] = [
-        Self::Connecting,
-        Self::Standby,
-        Self::Snapshot,
-        Self::Streaming,
-        Self::Polling,
-        Self::Silent,
-        Self::Holding,
-        Self::Draining,
-    ];
-
-    /// As it is written everywhere.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Standby => "standby",
-            Self::Snapshot => "snapshot",
-            Self::Streaming => "streaming",
-            Self::Polling => "polling",
-            Self::Silent => "silent",
-            Self::Holding => "holding",
-            Self::Draining => "draining",
-        }
-    }
-
-    /// Whether a load balancer or an orchestrator may be content. Not with a snapshot: what is
-    /// committed now is published only after it.
-    #[must_use]
-    pub fn is_ready(self) -> bool {
-        matches!(self, Self::Streaming | Self::Polling | Self::Standby)
-    }
-
-    /// Whether the slot, or the table, is this relay's to work on now.
-    #[must_use]
-    pub fn leads(self) -> bool {
-        !matches!(self, Self::Connecting | Self::Standby)
-    }
-}
 
 /// What runs where; fixed while a line lasts.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -146,6 +85,14 @@ pub(super) struct LastError {
 }
 
 impl LastError {
+    fn of(error: &crate::error::Error) -> Self {
+        Self {
+            error: error.to_string(),
+            hint: error.next_step().map(str::to_owned),
+            unix_seconds: unix_micros() / 1_000_000,
+        }
+    }
+
     /// What it says.
     pub fn text(&self) -> &str {
         &self.error
@@ -155,6 +102,8 @@ impl LastError {
 /// The relay's state, shared by the line (which writes) and the pages (which read).
 #[derive(Debug)]
 pub struct Status {
+    /// Of which table, where there are sections for several.
+    pub(super) table: Option<String>,
     /// Whose, where it is one of several.
     pub(super) shard: Option<Shard>,
     /// Where there are several lines, what each of them writes; this is then all of them together.
@@ -179,6 +128,10 @@ pub struct Status {
     pub heartbeat: Heartbeat,
     /// Where it goes.
     pub streams: Streams,
+    /// For a collector of OpenTelemetry.
+    pub spans: Spans,
+    /// What counts the events that break it.
+    contract: Option<Arc<Contract>>,
     /// How much of it does, of late; kept for all lines together.
     pub(super) rates: Rates,
 }
@@ -197,6 +150,7 @@ impl Default for Status {
             last_error: None,
         };
         Self {
+            table: None,
             shard: None,
             lines: OnceLock::new(),
             started: now,
@@ -212,12 +166,30 @@ impl Default for Status {
             reconnects: Reconnects::default(),
             heartbeat: Heartbeat::default(),
             streams: Streams::default(),
+            spans: Spans::default(),
+            contract: None,
             rates: Rates::default(),
         }
     }
 }
 
 impl Status {
+    /// Nothing has happened yet; what will be is told to these as well.
+    #[must_use]
+    pub fn new(table: Option<String>, spans: Spans) -> Self {
+        Self { table, spans, ..Self::default() }
+    }
+
+    /// The same, showing how many events break this.
+    #[must_use]
+    pub fn counting(self, contract: Option<Arc<Contract>>) -> Self {
+        Self { contract, ..self }
+    }
+
+    pub(super) fn contract(&self) -> Option<&Contract> {
+        self.contract.as_deref()
+    }
+
     /// One for each line of this process; what they count is counted here, and what they say is
     /// shown by this one. Once only.
     #[must_use]
@@ -225,7 +197,8 @@ impl Status {
         let line = |shard: &Shard| {
             let (metrics, retries) = (self.metrics.clone(), self.retries.of_line());
             let (shard, reconnects) = (Some(*shard), self.reconnects.of_line());
-            Arc::new(Self { shard, metrics, retries, reconnects, ..Self::default() })
+            let (table, spans) = (self.table.clone(), self.spans.clone());
+            Arc::new(Self { table, shard, metrics, retries, reconnects, spans, ..Self::default() })
         };
         self.lines.get_or_init(|| shards.iter().map(line).collect()).clone()
     }
@@ -247,10 +220,12 @@ impl Status {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The relay does something else from now on.
+    /// The relay does something else from now on. What has stopped is no better for being tried
+    /// again: it has stopped until it is up.
     pub fn enter(&self, state: State) {
         let mut said = self.said();
-        if said.state != state {
+        let is_tried = said.state == State::Stopped && state == State::Connecting;
+        if said.state != state && !is_tried {
             said.state = state;
             said.since = Instant::now();
         }
@@ -264,6 +239,15 @@ impl Status {
         if !matches!(state, State::Streaming | State::Polling) {
             self.behind(unix_micros());
         }
+    }
+
+    /// It has ended for this reason, which was counted where it happened. All its lines with it.
+    pub fn stops(&self, error: &crate::error::Error) {
+        for line in self.lines() {
+            line.stops(error);
+        }
+        self.enter(State::Stopped);
+        self.said().last_error = Some(LastError::of(error));
     }
 
     /// What it does now.
@@ -316,11 +300,7 @@ impl Status {
     /// Something went wrong; it is shown until the next thing does.
     pub fn failed(&self, error: &crate::error::Error) {
         self.metrics.errors.inc();
-        self.said().last_error = Some(LastError {
-            error: error.to_string(),
-            hint: error.next_step().map(str::to_owned),
-            unix_seconds: unix_micros() / 1_000_000,
-        });
+        self.said().last_error = Some(LastError::of(error));
     }
 
     /// Where the line stands now.

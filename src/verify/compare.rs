@@ -33,8 +33,9 @@ pub(super) struct Suspect {
 pub(super) struct Strangers {
     /// All.
     pub is_strict: bool,
-    /// Rows outside the range may be theirs: by id that cannot be told from the entry.
-    pub has_ids: bool,
+    /// None is: a row that is outside the range by its id cannot be told from the entry, nor can a
+    /// message, which never had a row.
+    pub may_be_others: bool,
     /// Milliseconds between which the range is.
     pub since_ms: Option<u64>,
     pub until_ms: Option<u64>,
@@ -126,7 +127,7 @@ impl Compare<'_> {
 
 impl Strangers {
     fn include(&self, entry: &Record) -> bool {
-        if self.has_ids {
+        if self.may_be_others {
             return false;
         }
         let occurred = Some(entry.d).filter(|occurred| *occurred != NEVER);
@@ -183,7 +184,7 @@ mod tests {
         let mut streams = Streams::new(&[], "s").unwrap();
         let (mut missing, mut order) = (Spill::new(1), Spill::new(1));
         let mut entries = Entries::default();
-        let (since_ms, until_ms, has_ids) = (None, None, false);
+        let (since_ms, until_ms, may_be_others) = (None, None, false);
         let mut compare = Compare {
             streams: &mut streams,
             missing: &mut missing,
@@ -191,7 +192,7 @@ mod tests {
             entries: &mut entries,
             began_ms: BEGAN,
             is_limited: false,
-            strangers: Strangers { is_strict, has_ids, since_ms, until_ms, oldest_ms },
+            strangers: Strangers { is_strict, may_be_others, since_ms, until_ms, oldest_ms },
         };
         let suspects = compare.part(records).unwrap();
         let suspects = suspects

@@ -5,15 +5,16 @@
 //! event by the same code that publishes it.
 
 use futures_util::TryStreamExt;
+use std::borrow::Cow;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::asked::Asked;
+use super::asked::{Asked, Pace, Watch};
 use super::settled::{Ground, State};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::outbox::{Defaults, Envelope, OccurredAt, Selection, Unfit, moment};
-use crate::postgres::{from_sql, quote};
+use crate::postgres::{from_sql, names_and_types};
 
 const BOUNDS: &str = include_str!("../../sql/queries/verify_bounds.sql");
 const MOMENT: &str = include_str!("../../sql/queries/verify_moment.sql");
@@ -27,13 +28,12 @@ const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const PAGE_ROWS: i64 = 1_000;
 /// Halvings of a range of ids: all there are.
 const PROBES_MAX: u32 = 64;
-const UUID_OID: u32 = 2950;
-
 /// A session on the outbox.
 pub(super) struct Outbox {
     pub client: Client,
     pub ground: Ground,
     pub selection: Selection,
+    table: config::Outbox,
     stream: String,
     doing: String,
     page: Statement,
@@ -68,43 +68,46 @@ impl Outbox {
             return Err(Error::definite(format!("table {table} does not exist"))
                 .hint("run `walrelay setup`, or correct outbox_table"));
         }
-        let columns: Vec<(String, u32)> =
-            rows.iter().map(|row| (row.get("column_name"), row.get("type_oid"))).collect();
-        let described = columns.iter().map(|(name, oid)| (name.as_str(), *oid));
-        let selection = Selection::from_columns(table, &described)?;
-        let has = |wanted: &str| columns.iter().any(|(name, _)| name == wanted);
+        let selection = Selection::from_columns(table, &names_and_types(&rows))?;
+        let has = |part: &str| selection.parts().has(part);
         if is_dated && !has("created_at") {
             let what = format!("table {table} has no column created_at: rows have no time");
             return Err(Error::usage(what).hint("--from-id and --to-id limit the range as well"));
         }
         let ground = Ground::new(&has, settings.after_publish);
-        let is_uuid = columns.contains(&("event_id".to_owned(), UUID_OID));
-        let quoted = quote::qualified(&table.schema, &table.name);
         let fill = |sql: &str| {
-            sql.replace("{table}", &quoted)
+            let sql = sql
                 .replace("{state}", &ground.state)
                 .replace("{retried}", &ground.retried)
-                .replace("{in_range}", if has("created_at") { IN_RANGE } else { ALWAYS })
+                .replace("{in_range}", if has("created_at") { IN_RANGE } else { ALWAYS });
+            table.sql(&sql)
         };
         let whole = selection.list();
         // What is out of range is not printed: that is most of the cost of a row.
-        let ranged = format!("CASE WHEN {IN_RANGE} THEN o.payload::text END");
-        let list =
-            if is_dated { whole.replace("o.payload::text", &ranged) } else { whole.to_owned() };
+        let ranged =
+            |payload: &str| format!("CASE WHEN {} THEN {payload} END", table.sql(IN_RANGE));
+        let list = if is_dated { selection.list_with_payload(ranged) } else { whole.clone() };
         let prepare = async |sql: &str, list: &str| {
             client.prepare(&fill(sql).replace("{list}", list)).await.map_err(failed)
         };
         let page = prepare(ROWS, &list).await?;
-        let by_id = prepare(ROWS_BY_ID, whole).await?;
+        let by_id = prepare(ROWS_BY_ID, &whole).await?;
         let by_id_bare = prepare(ROWS_BY_ID, &selection.list_without_payload()).await?;
-        let event_ids = if is_uuid {
-            "o.event_id = ANY ($1::text[]::uuid[])"
-        } else {
-            "o.event_id::text = ANY ($1::text[])"
-        };
-        let find_events = fill(FIND_EVENTS).replace("{event_ids}", event_ids);
+        let find_events =
+            fill(FIND_EVENTS).replace("{event_ids}", &table.events_in(selection.parts(), 1));
         let stream = settings.stream_name.clone();
-        Ok(Self { client, ground, selection, stream, doing, page, by_id, by_id_bare, find_events })
+        Ok(Self {
+            client,
+            ground,
+            selection,
+            table: table.clone(),
+            stream,
+            doing,
+            page,
+            by_id,
+            by_id_bare,
+            find_events,
+        })
     }
 
     pub fn failed(&self, error: tokio_postgres::Error) -> Error {
@@ -115,10 +118,9 @@ impl Outbox {
     /// them.
     pub async fn range(&self, settings: &Settings, asked: &Asked) -> Result<Range> {
         let table = &settings.outbox_table;
-        let quoted = quote::qualified(&table.schema, &table.name);
         let since = self.moment("--since", asked.since.as_deref()).await?;
         let until = self.moment("--until", asked.until.as_deref()).await?;
-        let bounds = self.client.query_one(&BOUNDS.replace("{table}", &quoted), &[]).await;
+        let bounds = self.client.query_one(&table.sql(BOUNDS), &[]).await;
         let bounds = bounds.map_err(|error| self.failed(error))?;
         let ids: Option<(i64, i64)> = bounds.get::<_, Option<i64>>("first").zip(bounds.get("last"));
         let mut ids = ids.map(|(first, last)| {
@@ -127,7 +129,7 @@ impl Outbox {
         });
         ids = ids.filter(|(first, last)| first <= last);
         if let (Some((first, last)), Some(since)) = (ids, &since) {
-            ids = Some((self.skip(&quoted, (first, last), since).await?, last));
+            ids = Some((self.skip(table, (first, last), since).await?, last));
         }
         let ms = |at: &Option<String>| {
             let text = OccurredAt::from_postgres(at.as_ref()?.as_bytes()).ok()?;
@@ -158,8 +160,8 @@ impl Outbox {
     }
 
     /// The first id behind rows that are older than `since` by far: ids rise with time, about.
-    async fn skip(&self, quoted: &str, ids: (i64, i64), since: &str) -> Result<i64> {
-        let sql = PROBE.replace("{table}", quoted);
+    async fn skip(&self, table: &config::Outbox, ids: (i64, i64), since: &str) -> Result<i64> {
+        let sql = table.sql(PROBE);
         let (mut low, mut high) = ids;
         for _ in 0..PROBES_MAX {
             let middle = low.midpoint(high);
@@ -175,8 +177,33 @@ impl Outbox {
         Ok(low)
     }
 
+    /// Shows all rows of the range, in steps.
+    pub async fn read(
+        &self,
+        range: &Range,
+        pace: &mut Pace,
+        watch: &mut impl Watch,
+        mut show: impl FnMut(&Row) -> Result<()>,
+    ) -> Result<()> {
+        let Some((first, last)) = range.ids else { return Ok(()) };
+        let span = last.saturating_sub(first).saturating_add(1);
+        watch.begin("rows", u64::try_from(span).ok());
+        let (mut after, mut done) = (first.saturating_sub(1), 0);
+        while after < last {
+            let (count, end) = self.page(after, last, range, &mut show).await?;
+            if count == 0 {
+                break;
+            }
+            after = end;
+            done += u64::try_from(count).unwrap_or(0);
+            watch.reach(done);
+            pace.after(count).await;
+        }
+        Ok(())
+    }
+
     /// Shows the next rows behind `after`, and says how many they were and which was the last.
-    pub async fn page(
+    async fn page(
         &self,
         after: i64,
         last: i64,
@@ -233,13 +260,21 @@ impl Outbox {
     }
 
     /// The stream that the row names.
-    pub fn stream<'a>(&'a self, row: &crate::outbox::Row<'a>) -> Option<&'a str> {
-        let stream = Envelope::stream_of(row, &self.defaults()).ok()?;
-        std::str::from_utf8(stream).ok()
+    pub fn stream<'a>(&'a self, row: &crate::outbox::Row<'a>) -> Option<Cow<'a, str>> {
+        match Envelope::stream_of(row, &self.defaults()).ok()? {
+            Cow::Borrowed(name) => std::str::from_utf8(name).ok().map(Cow::Borrowed),
+            Cow::Owned(name) => String::from_utf8(name).ok().map(Cow::Owned),
+        }
     }
 
     fn defaults(&self) -> Defaults<'_> {
-        Defaults { stream: self.stream.as_bytes(), commit_time: 0, event_bytes_max: usize::MAX }
+        Defaults {
+            stream: self.stream.as_bytes(),
+            outbox: &self.table,
+            commit_time: 0,
+            event_bytes_max: usize::MAX,
+            contract: None,
+        }
     }
 
     /// What has become of the row.

@@ -16,7 +16,7 @@ use super::outbox::Outbox;
 use super::settled::Confirmed;
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::postgres::{from_sql, quote};
+use crate::postgres::from_sql;
 
 const REPAIR: &str = include_str!("../../sql/queries/verify_repair.sql");
 const WAITING: &str = include_str!("../../sql/queries/verify_waiting.sql");
@@ -95,7 +95,7 @@ impl Case<'_> {
 
     fn fill(&self, sql: &str) -> String {
         let table = &self.settings.outbox_table;
-        sql.replace("{table}", &quote::qualified(&table.schema, &table.name))
+        table.sql(sql)
     }
 
     /// Returns when none waits any more, or when nobody takes them.

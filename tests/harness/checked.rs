@@ -45,6 +45,12 @@ impl Checked {
         self.find(object).unwrap_or_else(|| panic!("nothing about {object:?}:\n{}", self.text()))
     }
 
+    /// The same of each server that has such an object.
+    pub fn all(&self, object: &str) -> Vec<(&str, &str)> {
+        let of_that = self.findings.iter().filter(|finding| finding["object"] == object);
+        of_that.map(told).collect()
+    }
+
     pub fn has(&self, object: &str) -> bool {
         self.find(object).is_some()
     }
@@ -55,8 +61,7 @@ impl Checked {
 
     /// Its level and what was found.
     pub fn found(&self, object: &str) -> (&str, &str) {
-        let finding = self.of_object(object);
-        (finding["level"].as_str().expect("a level"), finding["found"].as_str().expect("found"))
+        told(self.of_object(object))
     }
 
     /// The line about the object, at that level.
@@ -85,6 +90,10 @@ impl Checked {
             self.findings.iter().map(line).collect()
         }
     }
+}
+
+fn told(finding: &Value) -> (&str, &str) {
+    (finding["level"].as_str().expect("a level"), finding["found"].as_str().expect("found"))
 }
 
 impl World {

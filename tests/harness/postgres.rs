@@ -212,6 +212,17 @@ impl Postgres {
         assert!(done.status.success(), "psql fails: {errors}\n{script}");
     }
 
+    /// Has a shell run a line, as an operator does who has this server in the environment; panics
+    /// when it fails.
+    pub fn shell(&self, line: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
+        let done = command.env("PGUSER", "postgres").env("PGPASSWORD", PASSWORD).output();
+        let done = done.expect("a shell");
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "it fails: {errors}\n{line}");
+    }
+
     /// A program of PostgreSQL's, without arguments.
     pub fn program(&self, name: &str) -> Command {
         let beside = Some(self.programs.join(name)).filter(|file| file.is_file());

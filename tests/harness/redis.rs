@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use super::aof;
+use super::preload;
 use super::process::Process;
 use super::wait::{self, PATIENCE};
 
@@ -51,7 +52,7 @@ impl Redis {
     /// The same, and [`Self::power_loss`] works on it. Its fsync waits for no disk.
     pub async fn start_with_power_loss(settings: &[(&str, &str)]) -> Self {
         let mut redis = Self::stopped(settings);
-        compile(POWER_LOSS, &redis.library());
+        preload::compile(POWER_LOSS, &redis.library());
         redis.can_lose_power = true;
         redis.restart().await;
         redis
@@ -113,6 +114,8 @@ impl Redis {
             ("save", ""),
             ("appendonly", "yes"),
             ("appendfsync", "everysec"),
+            // A replica is not kept waiting for others to come.
+            ("repl-diskless-sync-delay", "0"),
         ];
         let chosen = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in own.into_iter().chain(chosen) {
@@ -127,11 +130,15 @@ impl Redis {
         self.process = Some(process);
     }
 
-    /// SIGTERM: writes what it has and ends.
+    /// SIGTERM: writes what it has and ends. Asked for again until it does: while a new replica
+    /// writes its first append-only file it says "can't exit", and forgets that it was asked.
     pub async fn stop(&mut self) {
         let mut process = self.process.take().expect("a running server");
-        process.signal("TERM");
-        process.ended(PATIENCE).await;
+        wait::until("the end of Redis", PATIENCE, async || {
+            process.signal("TERM");
+            (!process.running()).then_some(())
+        })
+        .await;
     }
 
     /// SIGKILL: what was written to the file is kept by the kernel, what was not is gone.
@@ -231,16 +238,6 @@ impl Redis {
     fn notes(&self) -> PathBuf {
         self.home.path().join("synced")
     }
-}
-
-/// Makes a library of one C file, with the compiler that Rust links with anyway.
-fn compile(source: &str, library: &Path) {
-    let file = library.with_extension("c");
-    std::fs::write(&file, source).expect("the library's source");
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(library).arg(&file);
-    let done = cc.output().expect("cc");
-    assert!(done.status.success(), "cc: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A connection to that URL, if somebody answers PING there within reasonable time.

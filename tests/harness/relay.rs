@@ -228,6 +228,11 @@ fn said(output: &Output) -> Said {
 }
 
 impl Relay {
+    /// Awaits `GET /livez`: from then on it hears signals. Before that a process ends by them.
+    pub async fn alive(&self) {
+        wait::until("the relay is alive", PATIENCE, async || self.get("/livez").await).await;
+    }
+
     /// Awaits `GET /readyz` to answer 200; panics if the process ends instead.
     pub async fn ready(&mut self) {
         wait::until("the relay is ready", PATIENCE, async || {

@@ -110,3 +110,41 @@ async fn more_streams_than_are_remembered_keep_their_order_and_lose_nothing() {
     assert_eq!(events["duplicates"], 0, "no line was broken by it: {events}");
     relay.drain().await;
 }
+
+/// A relay that drains `rows` rows into so many streams; its peak of memory in kB.
+async fn peak_kb(streams: i64, rows: i64) -> u64 {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let settings = world.settings.clone().with("stream_template", "{event_type}.v1");
+    let mut relay = settings.with("durability", "memory").start_ready().await;
+    let query = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
+                 SELECT 'Type' || n % $1, gen_random_uuid(),
+                     jsonb_build_object('n', n, 'x', repeat('y', 300)), NULL
+                 FROM generate_series(1::int8, $2::int8) AS n ORDER BY n";
+    client.execute(query, &[&streams, &rows]).await.unwrap();
+    world.until_marked().await;
+    for number in (0..streams).step_by(usize::try_from(streams / 10 + 1).unwrap()) {
+        let entries = world.consumer_of(&format!("Type{number}.v1")).read_all().await;
+        assert_eq!(i64::try_from(entries.len()).unwrap(), rows / streams, "in Type{number}.v1");
+        let numbers: Vec<i64> = entries.iter().map(number_of).collect();
+        assert!(numbers.is_sorted(), "in Type{number}.v1: {numbers:?}");
+    }
+    let events = relay.status().await["events"].take();
+    assert_eq!((&events["published"], &events["duplicates"]), (&rows.into(), &0.into()));
+    let peak = relay.peak_rss_kb();
+    relay.drain().await;
+    peak
+}
+
+fn number_of(entry: &crate::harness::consumer::Entry) -> i64 {
+    let payload: Value = serde_json::from_str(entry.get("payload")).unwrap();
+    payload["n"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_thousand_streams_take_about_the_memory_of_one() {
+    const ROWS: i64 = 30_000;
+    let (one, many) = (peak_kb(1, ROWS).await, peak_kb(1_000, ROWS).await);
+    // A name, a checkpoint's key and a small buffer for each.
+    assert!(many < one * 2, "{many} kB for 1,000 streams, {one} kB for one");
+}

@@ -3,6 +3,7 @@
 
 use crate::harness::checked::Checked;
 use crate::harness::postgres::PASSWORD;
+use crate::harness::preload;
 use crate::harness::proxy::Proxy;
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{World, count, insert_many};
@@ -198,4 +199,23 @@ async fn looking_changes_nothing_and_a_black_hole_hides_nothing_of_the_other_ser
     both.assert(&server, "FAILURE");
     both.assert(&cache, "FAILURE");
     assert_eq!((one.code, other.code, both.code), (2, 2, 2));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_told_beside_the_server_that_has_another() {
+    let world = World::new().await;
+    let right = world.check().await;
+    assert_eq!(right.found("clock").0, "OK");
+    let home = tempfile::tempdir().unwrap();
+    let preloaded = preload::clock(home.path());
+    for (ahead, said) in [("60", "behind this machine's"), ("-3600", "ahead of this machine's")] {
+        let wrong = world.settings.clone().with_variable("WALRELAY_CLOCK_AHEAD", ahead);
+        let wrong = wrong.with_variable("LD_PRELOAD", preloaded.to_str().unwrap());
+        let checked = Checked::of(&wrong).await;
+        let clocks = checked.all("clock");
+        assert_eq!(clocks.len(), 2, "one of each server");
+        for (level, found) in clocks {
+            assert!(level == "WARNING" && found.ends_with(said), "{level}: {found}");
+        }
+    }
 }

@@ -67,7 +67,7 @@ async fn persistence_memory_and_replicas_are_told_and_mended_by_what_is_printed(
 #[tokio::test]
 async fn replicas_that_durability_asks_for_and_a_replica_in_the_primarys_place() {
     let mut world = World::new().await;
-    let mut second = Redis::start().await;
+    let second = Redis::start().await;
     world.settings = world.settings.with("durability", "replica:1");
     let checked = world.check().await;
     checked.assert("replicas", "FAILURE");
@@ -85,7 +85,7 @@ async fn replicas_that_durability_asks_for_and_a_replica_in_the_primarys_place()
     assert_eq!(checked.fix("replication role"), primary);
     world.check().await.assert("replication role", "OK");
 
-    second.stop().await;
+    drop(second);
     let cluster = Redis::start_with(&[("cluster-enabled", "yes")]).await;
     let settings = world.settings.clone().with("redis_url", &cluster.url());
     let checked = Checked::of(&settings).await;

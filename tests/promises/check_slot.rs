@@ -158,3 +158,51 @@ async fn a_standby_is_refused_and_the_primary_named() {
     let mended = paste_setting(&settings, &format!("RELAY_DATABASE_URL={}", world.postgres.url()));
     Checked::of(&mended).await.assert("server role", "OK");
 }
+
+/// PostgreSQL's version as a number: 170004.
+async fn version(world: &World) -> i64 {
+    world.postgres.text("SHOW server_version_num").await.parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_slot_needs_to_outlive_a_failover_is_told_where_the_server_can() {
+    let world = World::new().await;
+    let version = version(&world).await;
+    if version < 170_000 {
+        eprintln!("PostgreSQL {version} has no failover slots: nothing to see here");
+        return;
+    }
+    world.check().await.assert("failover of slot walrelay", "OK");
+    let (slots, sync) = ("setting synchronized_standby_slots", "setting sync_replication_slots");
+    assert!(!world.check().await.has(slots), "no standby needs it");
+    world.postgres.run("SELECT pg_create_physical_replication_slot('standby1')").await;
+    world.postgres.run("SELECT pg_drop_replication_slot('walrelay')").await;
+    let plain = "SELECT pg_create_logical_replication_slot('walrelay', 'pgoutput')";
+    world.postgres.run(plain).await;
+    let checked = world.check().await;
+    for object in [slots, sync, "failover of slot walrelay"] {
+        checked.assert(object, "WARNING");
+    }
+    world.postgres.shell(&checked.fix("failover of slot walrelay"));
+    world.paste_sql(&checked.fix(slots));
+    let lines = checked.fix(sync);
+    world.paste_sql(lines.split("\n--").next().unwrap());
+    let mended = world.check().await;
+    for object in [slots, sync, "failover of slot walrelay"] {
+        mended.assert(object, "OK");
+    }
+    // What the relay makes itself can do it from the start.
+    world.postgres.run("SELECT pg_drop_replication_slot('walrelay')").await;
+    world.settings.setup().await;
+    world.check().await.assert("failover of slot walrelay", "OK");
+    if version >= 180_000 {
+        let idle = "setting idle_replication_slot_timeout";
+        world
+            .mend_by_sql(
+                "ALTER SYSTEM SET idle_replication_slot_timeout = '1h'; SELECT pg_reload_conf();",
+                idle,
+                "WARNING",
+            )
+            .await;
+    }
+}

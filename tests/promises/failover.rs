@@ -45,7 +45,7 @@ async fn the_slot_knows_the_process_that_streams_to_us_and_no_other() {
     let mut stream = replication(&target).await;
     let error = postgres::walsender(&client, SLOT, &mut stream).await.unwrap_err();
     assert_eq!(error.class(), Class::Transient, "nobody holds it: {error}");
-    stream.start(SLOT, "walrelay", true).await.unwrap();
+    stream.start(SLOT, "walrelay").await.unwrap();
     let walsender = postgres::walsender(&client, SLOT, &mut stream).await.unwrap();
     let confirmed = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
     assert_eq!(walsender.confirmed.to_string(), world.postgres.text(confirmed).await);

@@ -35,21 +35,21 @@ async fn a_publication_and_a_table_whose_names_need_quotes_are_set_up_and_served
 }
 
 #[tokio::test]
-async fn a_stream_name_that_is_empty_or_has_control_characters_is_a_dead_letter_of_the_default() {
+async fn a_stream_name_that_is_empty_too_long_or_has_control_characters_is_a_dead_letter() {
     let world = World::new().await;
     let client = world.postgres.client().await;
     let allow = "ALTER TABLE identity.outbox DROP CONSTRAINT outbox_topic_is_not_empty";
     client.batch_execute(allow).await.unwrap();
     let mut relay = world.settings.clone().with("poll_interval", "200ms").start_ready().await;
-    for topic in ["", "two\nlines"] {
+    for topic in ["", "two\nlines", &"x".repeat(513)] {
         let insert = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
                       VALUES ('Nowhere', gen_random_uuid(), '{}', $1)";
         client.execute(insert, &[&topic]).await.unwrap();
     }
     let dead = "identity.outbox WHERE dead_lettered_at IS NOT NULL AND NOT published
                 AND error_message LIKE '%stream name%'";
-    wait::until_equal("dead rows", 2, PATIENCE, async || count(&client, dead).await).await;
+    wait::until_equal("dead rows", 3, PATIENCE, async || count(&client, dead).await).await;
     let letters = world.consumer_of(&format!("{STREAM}.dlq")).len().await;
-    assert_eq!(letters.unwrap(), 2);
+    assert_eq!(letters.unwrap(), 3, "in that of the default stream");
     relay.drain().await;
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::harness::ledger::assert_rising_by;
 use crate::harness::relay::{Relay, Settings};
 use crate::harness::wait::{self, PATIENCE};
@@ -67,6 +69,7 @@ async fn a_server_without_logical_replication_is_relayed_from_and_the_pages_say_
     assert_eq!(status["state"], "polling", "{status}");
     assert_eq!(status["mode"], "poll", "{status}");
     assert_eq!(status["events"]["marked"], 6_000, "{status}");
+    assert_eq!(status["streams"], json!([{ "name": STREAM, "published": 6_000 }]));
     assert_eq!(relay.get("/readyz").await.unwrap().0, 200);
     assert_eq!(count(&client, "pg_replication_slots").await, 0);
     assert_eq!(count(&client, "pg_publication").await, 0);

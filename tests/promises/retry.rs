@@ -28,8 +28,13 @@ async fn parked_rows_go_out_once_in_the_order_of_each_aggregate() {
     let world = World::new().await;
     let client = world.postgres.client().await;
     park(&client, (1, 3_000), 7, STREAM).await;
+    // One of another aggregate for ever, as an application may: nothing else waits for it.
+    park(&client, (3_001, 3_001), 10_000, STREAM).await;
+    let forever = "UPDATE identity.outbox SET next_attempt_at = 'infinity' WHERE id = 3001";
+    client.execute(forever, &[]).await.unwrap();
     let mut relay = eager(&world.settings).start_ready().await;
-    world.until_unparked().await;
+    let left = async || count(&client, PARKED).await;
+    wait::until_equal("parked rows, but for the one for ever", 1, PATIENCE, left).await;
     let entries = world.consumer().read_all().await;
     assert_eq!(entries.len(), 3_000);
     assert_rising_by(&entries, "aggregate_id");

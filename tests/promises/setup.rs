@@ -12,6 +12,9 @@ const MADE: &str = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
         is_nullable, column_default)
         FROM information_schema.columns WHERE table_schema = 'identity'
     UNION ALL SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'identity'
+    UNION ALL SELECT concat_ws(' ', 'function', oid::regprocedure, md5(prosrc), proconfig,
+        obj_description(oid, 'pg_proc'))
+        FROM pg_proc WHERE pronamespace = 'identity'::regnamespace
     UNION ALL SELECT concat_ws(' ', 'role', rolname, rolcanlogin, rolreplication, rolsuper)
         FROM pg_roles WHERE rolname = 'relay'
     UNION ALL SELECT concat_ws(' ', 'grant', grantee, privilege_type, table_name)

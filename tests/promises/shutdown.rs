@@ -27,6 +27,7 @@ async fn sigterm_at_twenty_random_moments_ends_it_in_time_and_doubles_nothing() 
     let writer = tokio::spawn(write_through(world.postgres.socket_url(), EVENTS, 5));
     for round in 0..20 {
         let mut relay = settings.start();
+        relay.alive().await;
         if round % 4 > 0 {
             relay.ready().await;
         }
@@ -82,6 +83,7 @@ async fn sigterm_for_leader_and_standby_in_turn_doubles_nothing() {
         let code = relays[whom].exit_code(END_WITHIN).await;
         assert_eq!(code, Some(0), "{}", relays[whom].output());
         relays[whom] = settings[whom].start();
+        relays[whom].alive().await;
     }
     writer.await.unwrap();
     world.assert_all_published().await;

@@ -1,5 +1,9 @@
 //! `walrelay tail`: entries as they arrive, whoever wrote them and whatever Redis goes through.
 
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
 use redis::cmd;
 use serde_json::Value;
 
@@ -160,7 +164,7 @@ async fn it_begins_where_it_is_told_prints_what_is_asked_for_and_no_more() {
     let () = fill_long.query_async(&mut redis.connection().await).await.unwrap();
     let binary = env!("CARGO_BIN_EXE_walrelay");
     let line = format!("{{ {binary} tail --stream long --from-start; echo $? >&2; }} | head -n 1");
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command.args(["-c", &line]).env("RELAY_REDIS_URL", redis.url());
     let done = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stdout).lines().count(), 1);
@@ -191,4 +195,35 @@ async fn hostile_bytes_move_no_cursor_and_what_cannot_be_read_is_named() {
     let said = tail(&nowhere, &[]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stderr.contains("127.0.0.1:1"), "{said:?}");
+}
+
+/// Where in the kernel a process waits.
+fn waits_in(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn it_ends_when_asked_though_nobody_reads_what_it_prints() {
+    let (redis, settings) = redis_alone().await;
+    for number in 1..=200 {
+        add(&redis, STREAM, &format!("{number}-1"), &[("payload", &[b'x'; 1_000])]).await;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let (pipe, script) = (home.path().join("pipe"), home.path().join("walrelay"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let relay = env!("CARGO_BIN_EXE_walrelay");
+    let text = format!("#!/bin/sh\nexec '{relay}' \"$@\" >'{}'\n", pipe.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    // Open at both ends, so that it waits for nobody and is never broken.
+    let _unread = File::options().read(true).write(true).open(&pipe).unwrap();
+    let asked = settings.with_other_binary(&script).with_arguments(&["--from-start", "--json"]);
+    let mut tail = asked.spawn("tail");
+    // A pipe takes 64 kB, and the entries have 200.
+    wait::until("it stands in a write", PATIENCE, async || {
+        waits_in(tail.pid()).contains("pipe_write").then_some(())
+    })
+    .await;
+    tail.terminate();
+    assert_eq!(tail.exit_code(PATIENCE).await, Some(130));
 }

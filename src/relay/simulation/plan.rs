@@ -200,7 +200,7 @@ impl Plan {
 
     pub fn limits(&self) -> Limits {
         Limits {
-            outbox: TableName { schema: "identity".to_owned(), name: "outbox".to_owned() },
+            outbox: TableName { schema: "identity".to_owned(), name: "outbox".to_owned() }.into(),
             stream: STREAMS[0].to_owned(),
             slot: "walrelay".to_owned(),
             source: "walrelay@7".to_owned(),
@@ -215,6 +215,9 @@ impl Plan {
             heartbeat: None,
             // A server that goes back forgets what was parked, and takes it for repeats.
             parks: matches!(self.past, Past::Kept | Past::Emptied),
+            messages: false,
+            traces: false,
+            contract: None,
         }
     }
 }

@@ -3,7 +3,9 @@
 // stay true that PostgreSQL is asked seldom (an answer of /status costs nothing, one of /dead a
 // connection), and that whatever a row says is shown as text.
 
-import { DASH, byId, clock, count, element, isNumber, moment, relative, say } from './format.js';
+import {
+  DASH, byId, clock, count, element, isNumber, moment, of, relative, say,
+} from './format.js';
 
 const TOKEN = 'walrelay-token';
 const AGAIN = 15_000;
@@ -84,7 +86,7 @@ export function watch(retry, now) {
 async function look(counts = asked.counts) {
   if (asked.busy) return;
   asked = { at: clock(), counts, busy: true };
-  const { status, told, problem } = await ask('dead');
+  const { status, told, problem } = await ask(of('dead'));
   asked.busy = false;
   if (status === 200) {
     actions = told.actions === true;
@@ -173,7 +175,7 @@ function draw(event) {
       say(parts.ids, `row ${now.id} · ${now.event_id ?? DASH}`);
       say(parts.stream, now.stream ?? DASH);
       say(parts.aggregate, now.aggregate_id ?? DASH);
-      say(parts.attempts, `${count(now.attempts)} attempts`);
+      say(parts.attempts, now.attempts === 1 ? '1 attempt' : `${count(now.attempts)} attempts`);
       say(parts.error, now.error ?? DASH);
       parts.what.title = at === null ? '' : new Date(at).toISOString();
     },
@@ -201,7 +203,7 @@ const events = (number) => (number === 1 ? '1 event' : `${number} events`);
 
 async function change(what, ids) {
   tell('Asking PostgreSQL…', what);
-  const { status, told, problem } = await ask(`dead/${what}`, ids);
+  const { status, told, problem } = await ask(of(`dead/${what}`), ids);
   if (status === 200) {
     const done = what === 'retry' ? 'due now, under the same event id' : 'discarded';
     tell(`${events(told.changed)}: ${done}.`, what);

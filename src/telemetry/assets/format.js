@@ -5,6 +5,10 @@ export const DASH = '–';
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 const whole = new Intl.NumberFormat('en');
 
+// Which of several tables the page is about; it stands in its address, so that a link leads to it.
+export const table = new URLSearchParams(location.search).get('table') ?? '';
+export const of = (page) => (table ? `${page}?table=${encodeURIComponent(table)}` : page);
+
 export const isNumber = (value) => typeof value === 'number' && Number.isFinite(value);
 
 export function count(value) {

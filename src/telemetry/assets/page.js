@@ -4,8 +4,8 @@
 
 import { begin as beginDead, watch } from './dead.js';
 import {
-  DASH, byId, bytes, clock, count, duration, element, isNumber, moment, rate, relative, say,
-  seconds, setClock,
+  DASH, byId, bytes, clock, count, duration, element, isNumber, moment, of, rate, relative, say,
+  seconds, setClock, table,
 } from './format.js';
 import { draw, ownRate, remember } from './graph.js';
 
@@ -31,10 +31,13 @@ const STATES = {
   holding: ['Redis takes no writes', 'bad',
     'Reading has stopped until it does. Nothing is lost: PostgreSQL keeps the WAL meanwhile.'],
   draining: ['Ending', 'warn', 'It was told to stop, and finishes what is under way.'],
+  stopped: ['Stopped', 'bad',
+    'Somebody must mend what the last error says; it is tried again. The other tables go on.'],
 };
 // Which half of the line works in which state.
 const LINKS = {
   connecting: ['down', 'down'],
+  stopped: ['down', 'down'],
   standby: ['idle', 'idle'],
   silent: ['down', 'up'],
   holding: ['up', 'down'],
@@ -59,7 +62,7 @@ function headline(word, tone, sentence) {
   document.body.dataset.tone = tone;
   say(byId('state'), word);
   say(byId('says'), sentence);
-  document.title = `${word} · walrelay`;
+  document.title = [word, table, 'walrelay'].filter(Boolean).join(' · ');
   icon(tone);
 }
 
@@ -74,6 +77,7 @@ function showState(status) {
   );
   const beat = status.heartbeat?.round_trip_seconds;
   const facts = [
+    table && `table ${table}`,
     `for ${duration(status.state_seconds)}`,
     status.mode && `mode ${status.mode}`,
     status.endpoints?.durability && `durability ${status.endpoints.durability}`,
@@ -207,6 +211,49 @@ function showShards(shards) {
   byId('shard-rows').replaceChildren(fresh);
 }
 
+// Where there are several tables each is a link: the page is about one of them.
+function showTables(tables) {
+  byId('tables').hidden = false;
+  const fresh = document.createDocumentFragment();
+  for (const one of tables) {
+    const state = STATES[one.state]?.[0] ?? one.state;
+    cells(fresh, [
+      ['Table', one.table],
+      ['State', state, STATES[one.state]?.[1]],
+      ['Events behind', count(one.lag?.events), 'number'],
+      ['Seconds', seconds(one.lag?.seconds), 'number'],
+      ['Per second', rate(one.rates?.per_second_10s), 'number'],
+      ['Parked', count(one.retry?.parked), 'number'],
+      ['Dead', count(one.retry?.dead), 'number'],
+    ]);
+    const link = element('a', one.table, { href: `?table=${encodeURIComponent(one.table)}` });
+    if (one.table === table) link.setAttribute('aria-current', 'page');
+    fresh.lastElementChild.querySelector('bdi').replaceChildren(link);
+  }
+  // A link that has the focus keeps it.
+  const rows = byId('table-rows');
+  const focused = [...rows.querySelectorAll('a')].indexOf(document.activeElement);
+  rows.replaceChildren(fresh);
+  if (focused >= 0) rows.querySelectorAll('a')[focused]?.focus({ preventScroll: true });
+}
+
+// The status of the table that the page is about; none while it is on its way to another address.
+async function ofTable(whole) {
+  const tables = whole.tables;
+  if (!Array.isArray(tables)) {
+    if (table) location.replace(location.pathname);
+    return table ? null : whole;
+  }
+  if (!tables.some((one) => one.table === table)) {
+    const well = ['streaming', 'polling', 'standby'];
+    const first = tables.find((one) => !well.includes(one.state)) ?? tables[0];
+    location.replace(`?table=${encodeURIComponent(first.table)}`);
+    return null;
+  }
+  showTables(tables);
+  return (await get(of('status'))).json();
+}
+
 function showStreams(streams, now) {
   const listed = (Array.isArray(streams) ? streams : []).filter((stream) => stream?.name);
   byId('streams').hidden = listed.length === 0;
@@ -282,15 +329,21 @@ function tick() {
   say(byId('fresh'), `no answer${since}`);
 }
 
+async function get(page) {
+  const options = { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) };
+  const answer = await fetch(page, options);
+  if (!answer.ok) throw new Error(`/status answered ${answer.status}`);
+  return answer;
+}
+
 async function ask() {
   clearTimeout(timer);
   let pause = EVERY;
   try {
-    const options = { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) };
-    const answer = await fetch('status', options);
-    if (!answer.ok) throw new Error(`/status answered ${answer.status}`);
-    const status = await answer.json();
+    const answer = await get('status');
     setClock(answer.headers.get('date'));
+    const status = await ofTable(await answer.json());
+    if (!status) return;
     last = Date.now();
     failures = 0;
     show(status, clock());
