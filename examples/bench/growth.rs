@@ -19,7 +19,7 @@ const BYTES: usize = 200_000_000;
 /// What Redis keeps of an entry besides its payload.
 const ENTRY_BYTES: usize = 400;
 
-const STREAMS: [usize; 4] = [1, 4, 16, 64];
+const STREAMS: [usize; 5] = [1, 4, 16, 64, 1_000];
 const PAYLOADS: [(usize, &str); 5] =
     [(100, "100 B"), (1_000, "1 kB"), (10_000, "10 kB"), (100_000, "100 kB"), (1_000_000, "1 MB")];
 const TRANSACTIONS: [usize; 4] = [1, 10, 1_000, 1_000_000];

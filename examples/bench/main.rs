@@ -20,6 +20,7 @@ mod stage;
 
 mod cpu;
 mod disk;
+mod emit;
 mod footprint;
 mod growth;
 mod instructions;
@@ -194,6 +195,9 @@ async fn small(
             measured.note(marks);
         }
         report.legend();
+    }
+    if parts.has(Part::Emit) {
+        emit::measure(scene, report, number("ROUNDS", 5)?, marks).await?;
     }
     if parts.has(Part::Footprint) {
         let footprint = footprint::measure(scene, duration).await?;

@@ -52,7 +52,7 @@ const fn told(name: &'static str, says: &'static str, at_most: f64, unit: &'stat
     Mark { name, says, wanted: Wanted::AtMost(at_most), unit, kind: Kind::Told }
 }
 
-const MARKS: [Mark; 21] = [
+const MARKS: [Mark; 22] = [
     ratio("keep/source", "drain, keep, fields: rate / pg_recvlogical", 0.8),
     ratio("keep/bound", "drain, keep, fields: rate / two-core bound", 0.85),
     ratio("json/source", "drain, keep, json: rate / pg_recvlogical", 0.9),
@@ -69,6 +69,7 @@ const MARKS: [Mark; 21] = [
     told("1000 p99.9", "latency, 1,000 commits/s: p99.9", 1.5, " ms"),
     told("100 p50", "latency, 100 commits/s: p50", 0.5, " ms"),
     told("10000 p99", "latency, 10,000 events/s by tens: p99", 3.0, " ms"),
+    told("emit", "emit_event / INSERT, a transaction: difference", 0.1, " ms"),
     told("idle", "idle: of a core", 0.5, " %"),
     told("first entry", "start to first entry", 100.0, " ms"),
     told("takeover", "leader killed, to the standby's first entry", 2_000.0, " ms"),

@@ -14,6 +14,7 @@ pub enum Part {
     Latency,
     Footprint,
     Recovery,
+    Emit,
     Instructions,
     /// Not a part of the usual run: `make bench-growth`.
     Growth,
@@ -21,7 +22,7 @@ pub enum Part {
     Shards,
 }
 
-const NAMES: [(&str, Part); 10] = [
+const NAMES: [(&str, Part); 11] = [
     ("throughput", Part::Throughput),
     ("polling", Part::Polling),
     ("producers", Part::Producers),
@@ -29,6 +30,7 @@ const NAMES: [(&str, Part); 10] = [
     ("latency", Part::Latency),
     ("footprint", Part::Footprint),
     ("recovery", Part::Recovery),
+    ("emit", Part::Emit),
     ("instructions", Part::Instructions),
     ("growth", Part::Growth),
     ("shards", Part::Shards),

@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::hint::black_box;
 
-use walrelay::config::{EntryFormat, TableName};
+use walrelay::config::{EntryFormat, Outbox, TableName};
 use walrelay::lsn::{Lsn, Position};
 use walrelay::outbox::{Defaults, Envelope, Plan};
 use walrelay::pgoutput::{Message, decode};
@@ -49,20 +49,21 @@ const COLUMNS: [(&str, u32, Option<&str>); 20] = [
 
 /// One batch of rows, as they come over the wire.
 pub struct Events {
+    outbox: Outbox,
     plan: Plan,
     messages: Vec<Vec<u8>>,
 }
 
 impl Events {
     pub fn new() -> Done<Self> {
-        let outbox = TableName { schema: "identity".into(), name: "outbox".into() };
+        let outbox: Outbox = TableName { schema: "identity".into(), name: "outbox".into() }.into();
         let described = relation()?;
         let Message::Relation(relation) = decode(&described)? else {
             return Err("not a Relation message".into());
         };
         let plan = Plan::new(&relation, &outbox)?.ok_or("not the outbox")?;
         let messages = (1..=BATCH).map(insert).collect::<Done<_>>()?;
-        Ok(Self { plan, messages })
+        Ok(Self { outbox, plan, messages })
     }
 
     /// pgoutput's messages to Inserts.
@@ -101,8 +102,13 @@ impl Events {
     }
 
     fn each(&self, mut take: impl FnMut(&Envelope<'_>)) -> Done<()> {
-        let defaults =
-            Defaults { stream: STREAM.as_bytes(), commit_time: 0, event_bytes_max: 16 << 20 };
+        let defaults = Defaults {
+            stream: STREAM.as_bytes(),
+            outbox: &self.outbox,
+            commit_time: 0,
+            event_bytes_max: 16 << 20,
+            contract: None,
+        };
         for message in &self.messages {
             let Message::Insert(insert) = decode(black_box(message))? else {
                 return Err("not an Insert message".into());
