@@ -1,11 +1,12 @@
 # Every target works in a clean clone on Debian or Ubuntu with a Rust toolchain; `make` alone
 # explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos million bench bench-growth micro check fuzz
+.PHONY: help setup build demo test test-postgres stack chaos million bench bench-growth micro check fuzz
 SHELL := /bin/bash
 CARGO ?= cargo
 SECONDS_OF_FUZZ ?= 60
 MINUTES ?= 10
+PG ?= 18
 
 help: ## This text
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,10 +23,17 @@ demo: setup ## See it work in 20 seconds: private servers, users, events, a kill
 
 test: setup ## Every test, on real servers of its own
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked && $(CARGO) test --locked --doc; \
+		set -x; $(CARGO) nextest run --locked && $(CARGO) test --locked --doc \
+			&& $(CARGO) nextest run --locked --features otel --test otel; \
 	else \
-		set -x; $(CARGO) test --locked; \
+		set -x; $(CARGO) test --locked && $(CARGO) test --locked --features otel --test otel; \
 	fi
+
+test-postgres: setup ## Every test on another PostgreSQL, fetched from the npm registry (PG=18; 13 to 18)
+	WALRELAY_PG_BIN=$$(.ci/postgres-version $(PG)) $(CARGO) nextest run --locked
+
+stack: ## The containers as shipped, on a real Docker engine (installed and started where missing)
+	@.ci/stack
 
 chaos: setup ## Kill, freeze and cut everything at random, then judge (MINUTES=10, SEED=…)
 	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) CHAOS_SET="$(SET)" \
@@ -48,6 +56,7 @@ micro: ## Micro-benchmarks of decode, envelope and batch (criterion)
 check: ## Format and lints, warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --lib --bin walrelay --test otel --locked --features otel -- -D warnings
 
 fuzz: ## Throw bytes at the decoder (nightly and cargo-fuzz; SECONDS_OF_FUZZ=60)
 	fuzz/run $(SECONDS_OF_FUZZ)
