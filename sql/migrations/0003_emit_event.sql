@@ -52,7 +52,8 @@ DECLARE
     -- The relay takes an empty one for none, too.
     trace text := nullif(traceparent, '');
 BEGIN
-{refusals}    -- What is not named has the table's default, as in any INSERT. Nothing is read back, so that
+{refusals}
+    -- What is not named has the table's default, as in any INSERT. Nothing is read back, so that
     -- the caller needs no SELECT.
     IF topic IS NULL THEN
         INSERT INTO identity.outbox (

@@ -37,7 +37,8 @@ BEGIN
             HINT = 'It takes PostgreSQL 14 and wal_level = logical; identity.emit_event takes '
                 'neither.';
     END IF;
-{refusals}    -- As bytes: they are sent as they are, and the relay reads UTF-8. Transactional: it is
+{refusals}
+    -- As bytes: they are sent as they are, and the relay reads UTF-8. Transactional: it is
     -- published if this transaction commits, in its order.
     PERFORM pg_logical_emit_message(true, 'walrelay:identity.outbox', convert_to(json_build_object(
         'event_id', id,

@@ -1,31 +1,35 @@
-//! One file for each subcommand, and more where it has parts; only `main` looks in here.
+//! One file for each subcommand, and more where it has parts; `perform` calls them, and `main`
+//! calls that.
 
-pub mod bookmark;
-pub mod check;
-pub mod config;
-pub mod dlq;
+mod bookmark;
+mod check;
+mod config;
+mod dlq;
 mod dlq_change;
 mod dlq_list;
 mod dlq_show;
-pub mod health;
-pub mod papers;
-pub mod replay;
-pub mod run;
-pub mod schema;
+mod health;
+mod papers;
+mod perform;
+mod replay;
+mod run;
+mod schema;
 mod schema_report;
-pub mod setup;
+mod setup;
 mod setup_functions;
 mod setup_table;
-pub mod status;
+mod status;
 mod status_document;
 mod status_report;
 mod status_servers;
 mod status_view;
 mod table;
-pub mod tail;
+mod tail;
 mod tail_view;
-pub mod teardown;
+mod teardown;
 mod teardown_plan;
 mod terminal;
-pub mod verify;
+mod verify;
 mod verify_report;
+
+pub use perform::perform;

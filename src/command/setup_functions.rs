@@ -46,7 +46,7 @@ pub(super) fn are_for(outbox: &Outbox) -> bool {
 pub(super) fn sql(event_bytes_max: usize) -> String {
     let parts =
         ["BEGIN;\n", EMIT_EVENT, USERS, USER_EVENTS, MIGRATE_USERS, EMIT_MESSAGE, "COMMIT;\n"];
-    let script = parts.join("\n").replace("{refusals}", REFUSALS);
+    let script = parts.join("\n").replace("{refusals}", REFUSALS.trim_end());
     script.replace("{max_event_bytes}", &event_bytes_max.to_string())
 }
 
