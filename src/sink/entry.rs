@@ -44,46 +44,43 @@ impl EntryWriter {
     }
 
     fn plain(&mut self, envelope: &Envelope<'_>) {
-        self.member("{", "event_id", envelope.event_id);
-        self.member(",", "event_type", envelope.event_type);
-        self.member(",", "topic", &envelope.stream);
-        self.member(",", "schema_version", envelope.schema_version);
-        self.member(",", "occurred_at", envelope.occurred_at.as_bytes());
-        self.member(",", "tenant_id", &envelope.tenant_id);
-        self.member(",", "aggregate_id", envelope.aggregate_id);
-        self.member(",", "aggregate_type", envelope.aggregate_type);
-        self.optional("correlation_id", envelope.correlation_id.as_deref());
-        self.optional("traceparent", envelope.traceparent.as_deref());
+        self.member(r#"{"event_id":"#, envelope.event_id);
+        self.member(r#","event_type":"#, envelope.event_type);
+        self.member(r#","topic":"#, &envelope.stream);
+        self.member(r#","schema_version":"#, envelope.schema_version);
+        self.member(r#","occurred_at":"#, envelope.occurred_at.as_bytes());
+        self.member(r#","tenant_id":"#, &envelope.tenant_id);
+        self.member(r#","aggregate_id":"#, envelope.aggregate_id);
+        self.member(r#","aggregate_type":"#, envelope.aggregate_type);
+        if let Some(id) = &envelope.correlation_id {
+            self.member(r#","correlation_id":"#, id);
+        }
+        if let Some(parent) = &envelope.traceparent {
+            self.member(r#","traceparent":"#, parent);
+        }
         self.replayed();
-        self.raw("payload", &envelope.payload);
+        self.last(r#","payload":"#, &envelope.payload);
     }
 
     /// CloudEvents 1.0 in structured JSON mode; extension names are lower case without separators
     /// (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#attribute-naming-convention>).
     fn cloudevent(&mut self, envelope: &Envelope<'_>) {
         let source = std::mem::take(&mut self.source);
-        self.member("{", "specversion", b"1.0");
-        self.member(",", "id", envelope.event_id);
-        self.member(",", "source", source.as_bytes());
+        self.member(r#"{"specversion":"1.0","id":"#, envelope.event_id);
+        self.member(r#","source":"#, source.as_bytes());
         self.source = source;
-        self.member(",", "type", envelope.event_type);
-        self.member(",", "subject", envelope.aggregate_id);
-        self.member(",", "time", envelope.occurred_at.as_bytes());
-        self.member(",", "datacontenttype", b"application/json");
-        self.member(",", "topic", &envelope.stream);
-        self.member(",", "schemaversion", envelope.schema_version);
-        self.member(",", "tenantid", &envelope.tenant_id);
-        self.member(",", "aggregatetype", envelope.aggregate_type);
-        self.optional("correlationid", envelope.correlation_id.as_deref());
-        self.optional("traceparent", envelope.traceparent.as_deref());
+        self.member(r#","type":"#, envelope.event_type);
+        self.attribute(r#","subject":"#, envelope.aggregate_id);
+        self.attribute(r#","time":"#, envelope.occurred_at.as_bytes());
+        self.text.extend_from_slice(br#","datacontenttype":"application/json""#);
+        self.attribute(r#","topic":"#, &envelope.stream);
+        self.attribute(r#","schemaversion":"#, envelope.schema_version);
+        self.attribute(r#","tenantid":"#, &envelope.tenant_id);
+        self.attribute(r#","aggregatetype":"#, envelope.aggregate_type);
+        self.attribute(r#","correlationid":"#, envelope.correlation_id.as_deref().unwrap_or(b""));
+        self.attribute(r#","traceparent":"#, envelope.traceparent.as_deref().unwrap_or(b""));
         self.replayed();
-        self.raw("data", &envelope.payload);
-    }
-
-    fn optional(&mut self, name: &str, value: Option<&[u8]>) {
-        if let Some(value) = value {
-            self.member(",", name, value);
-        }
+        self.last(r#","data":"#, &envelope.payload);
     }
 
     /// In CloudEvents an extension attribute of type Boolean.
@@ -93,25 +90,27 @@ impl EntryWriter {
         }
     }
 
-    fn member(&mut self, before: &str, name: &str, value: &[u8]) {
-        // CloudEvents forbids empty attributes: what is empty is left out, except the required
-        // ones.
-        let is_optional = self.format == EntryFormat::Cloudevents && before == ",";
-        if is_optional && value.is_empty() && !matches!(name, "id" | "source" | "type") {
-            return;
+    /// CloudEvents forbids empty attributes: what is empty is left out.
+    fn attribute(&mut self, name: &str, value: &[u8]) {
+        if !value.is_empty() {
+            self.member(name, value);
         }
-        self.text.extend_from_slice(before.as_bytes());
-        self.text.push(b'"');
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(b"\":");
-        // PostgreSQL sends UTF-8 (client_encoding). Writing into memory cannot fail.
-        let _infallible = to_writer(&mut self.text, &String::from_utf8_lossy(value));
     }
 
-    fn raw(&mut self, name: &str, json: &[u8]) {
-        self.text.extend_from_slice(b",\"");
+    /// `name` has its quotes, its colon and what stands before it.
+    fn member(&mut self, name: &str, value: &[u8]) {
         self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(b"\":");
+        // Writing into memory cannot fail.
+        let _infallible = match str::from_utf8(value) {
+            Ok(text) => to_writer(&mut self.text, text),
+            // PostgreSQL sends UTF-8 (client_encoding).
+            Err(_) => to_writer(&mut self.text, &String::from_utf8_lossy(value)),
+        };
+    }
+
+    /// JSON as it is, and the end of the object.
+    fn last(&mut self, name: &str, json: &[u8]) {
+        self.text.extend_from_slice(name.as_bytes());
         self.text.extend_from_slice(json);
         self.text.push(b'}');
     }
