@@ -12,7 +12,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::{OccurredAt, Unfit};
+use super::envelope::Unfit;
+use super::occurred_at::OccurredAt;
 use super::row::{COLUMNS, Nature, Payload, Row};
 use crate::config::TableName;
 

@@ -8,12 +8,14 @@ mod envelope;
 mod message;
 pub mod moment;
 mod obituary;
+mod occurred_at;
 mod row;
 mod select;
 mod told;
 
-pub use envelope::{Defaults, Envelope, OccurredAt, Unfit};
+pub use envelope::{Defaults, Envelope, Unfit};
 pub use message::{Fault, Kept, Told, message_prefix};
 pub use obituary::Obituary;
+pub use occurred_at::OccurredAt;
 pub use row::{COLUMNS, Copied, Plan, Row};
 pub use select::{FIELDS, Selection};

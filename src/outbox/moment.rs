@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::envelope::OccurredAt;
+use super::occurred_at::OccurredAt;
 
 /// From the Unix epoch to PostgreSQL's, in microseconds.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;

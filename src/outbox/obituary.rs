@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::envelope::{Defaults, Envelope, OccurredAt, SCHEMA_VERSION_DEFAULT, Unfit};
+use super::envelope::{Defaults, Envelope, SCHEMA_VERSION_DEFAULT, Unfit};
+use super::occurred_at::OccurredAt;
 
 /// What a dead letter says of its event.
 #[derive(Clone, Copy, Debug)]

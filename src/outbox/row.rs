@@ -238,6 +238,7 @@ impl<'a> Row<'a> {
         self.nature.payload == Payload::Json
     }
 
+    #[inline]
     fn value(&self, column: usize) -> Option<&'a [u8]> {
         self.values.get(column).copied().flatten()
     }
