@@ -16,4 +16,4 @@ pub const RATIOS: &[(&str, f64)] = &[
 
 /// By the step of `examples/events`, of an event; each step with those before it.
 pub const INSTRUCTIONS: &[(&str, f64)] =
-    &[("decode", 537.1), ("envelopes", 2_148.9), ("fields", 2_852.5), ("json", 7_527.4)];
+    &[("decode", 547.1), ("envelopes", 2_400.2), ("fields", 3_127.1), ("json", 7_515.1)];

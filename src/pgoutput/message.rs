@@ -265,6 +265,7 @@ fn type_<'a>(reader: &mut Reader<'a>) -> Result<Type<'a>, DecodeError> {
     })
 }
 
+#[inline]
 fn insert<'a>(reader: &mut Reader<'a>) -> Result<Insert<'a>, DecodeError> {
     reader.name("Insert");
     let relation_oid = reader.u32("relation oid")?;
@@ -318,6 +319,7 @@ fn logical<'a>(reader: &mut Reader<'a>) -> Result<LogicalMessage<'a>, DecodeErro
 }
 
 /// The byte before a new tuple.
+#[inline]
 fn marker(reader: &mut Reader<'_>, expected: u8) -> Result<(), DecodeError> {
     match reader.u8("tuple kind")? {
         byte if byte == expected => Ok(()),

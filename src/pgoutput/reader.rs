@@ -79,6 +79,7 @@ impl<'a> Reader<'a> {
         self.message = message;
     }
 
+    #[inline]
     fn offset(&self) -> usize {
         self.length - self.rest.len()
     }
@@ -88,6 +89,7 @@ impl<'a> Reader<'a> {
         DecodeError { message: self.message, reading, offset: self.field, fault }
     }
 
+    #[inline]
     pub fn bytes(&mut self, length: usize, reading: &'static str) -> Result<&'a [u8], DecodeError> {
         self.field = self.offset();
         let Some((taken, rest)) = self.rest.split_at_checked(length) else {
@@ -97,6 +99,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self, reading: &'static str) -> Result<[u8; N], DecodeError> {
         self.field = self.offset();
         let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else {
@@ -106,10 +109,12 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
+    #[inline]
     pub fn u8(&mut self, reading: &'static str) -> Result<u8, DecodeError> {
         self.array::<1>(reading).map(|[byte]| byte)
     }
 
+    #[inline]
     pub fn u32(&mut self, reading: &'static str) -> Result<u32, DecodeError> {
         self.array(reading).map(u32::from_be_bytes)
     }

@@ -88,6 +88,7 @@ pub struct Columns<'a> {
 impl<'a> Iterator for Columns<'a> {
     type Item = Column<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Column<'a>> {
         let (column, rest) = next(self.rest)?;
         self.rest = rest;

@@ -55,6 +55,7 @@ pub(super) enum AtHand {
 
 impl AtHand {
     /// The same, where what is over the limit is an error.
+    #[inline]
     fn within(self, bytes_max: usize) -> io::Result<Self> {
         let Self::Oversized { body } = self else { return Ok(self) };
         let what = format!("a message of {body} bytes is over the limit of {bytes_max}");
@@ -130,6 +131,7 @@ impl Wire {
 
     /// What the next message is, as far as it has arrived. Of one that is not over `bytes_max` the
     /// rest finds room.
+    #[inline]
     pub fn at_hand(&mut self, bytes_max: usize) -> io::Result<AtHand> {
         self.release();
         let Some((tag, body)) = self.header()? else { return Ok(AtHand::Part) };
@@ -163,6 +165,7 @@ impl Wire {
     }
 
     /// Tag and body length of the message at hand.
+    #[inline]
     fn header(&self) -> io::Result<Option<(u8, usize)>> {
         if self.skip > 0 {
             return Ok(None);
@@ -179,16 +182,19 @@ impl Wire {
     }
 
     /// What has arrived and was not handed out.
+    #[inline]
     fn rest(&self) -> &[u8] {
         self.inbox.get(self.at..).unwrap_or_default()
     }
 
+    #[inline]
     fn arrived_bytes(&self) -> usize {
         self.inbox.len().saturating_sub(self.at)
     }
 
     /// The message handed out last is done with. Bytes are given back only when all are: to move
     /// the front of the buffer for each message costs more than to read it.
+    #[inline]
     fn release(&mut self) {
         self.at += std::mem::take(&mut self.consumed);
         let unwanted = self.skip.min(self.arrived_bytes());

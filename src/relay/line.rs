@@ -424,6 +424,7 @@ impl Line {
 }
 
 /// The next event of the open transaction; each has a place in it, published or not.
+#[inline]
 pub(super) fn count(transaction: &mut Option<Transaction>) -> Result<Transaction> {
     let Some(transaction) = transaction else {
         return Err(Error::transient("PostgreSQL sent an event outside a transaction"));

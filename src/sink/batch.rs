@@ -143,11 +143,13 @@ impl Batch {
         self.end_event(position);
     }
 
+    #[inline]
     fn put(&mut self, value: &[u8]) {
         self.command.arg(value);
         self.bytes += value.len() + ARGUMENT_OVERHEAD;
     }
 
+    #[inline]
     fn end_event(&mut self, position: Position) {
         self.positions.push(position);
         self.bytes += Position::TEXT_BYTES;
