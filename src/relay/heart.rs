@@ -19,7 +19,7 @@ use super::session::{Marking, Session};
 use super::start::Context;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::postgres::from_sql;
+use crate::postgres::{Facts, from_sql};
 use crate::telemetry::{SlotFacts, Status};
 
 const HEARTBEAT: &str = include_str!("../../sql/queries/heartbeat.sql");
@@ -27,6 +27,8 @@ const SLOT_FACTS: &str = include_str!("../../sql/queries/slot_facts.sql");
 
 /// Between two looks at the slot.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// From this version on the function has one argument more.
+const VERSION_FLUSH: i32 = 170_000;
 /// SQLSTATEs that no waiting ends: no EXECUTE on the function, or no such function.
 const NOT_POSSIBLE: [&str; 2] = ["42501", "42883"];
 
@@ -38,6 +40,8 @@ pub(super) struct Heart {
     name: Arc<str>,
     /// None: only the slot is looked at.
     interval: Option<Duration>,
+    /// What is to be granted where a heartbeat may not be written.
+    function: &'static str,
     status: Arc<Status>,
 }
 
@@ -51,10 +55,10 @@ impl Drop for Beating {
 }
 
 impl Heart {
-    /// For the line on this session, whose walsender passes messages on if `has_messages`.
-    pub fn new(context: &Context, client: Arc<Client>, has_messages: bool) -> Self {
+    /// For the line on this session of that server.
+    pub fn new(context: &Context, client: Arc<Client>, server: &Facts) -> Self {
         let (settings, status) = (&context.settings, Arc::clone(&context.status));
-        let interval = settings.heartbeat_interval.filter(|_| has_messages);
+        let interval = settings.heartbeat_interval.filter(|_| server.has_messages);
         if let Some(interval) = interval {
             status.heartbeat.begin(interval);
         } else if settings.heartbeat_interval.is_some() {
@@ -63,7 +67,12 @@ impl Heart {
             tracing::info!("no heartbeats: {why}; /readyz goes by the state alone");
         }
         let name = pulse::name(&settings.slot_name, status.heartbeat.process());
-        Self { client, slot: settings.slot_name.clone(), name, interval, status }
+        let function = if server.version_num < VERSION_FLUSH {
+            "pg_logical_emit_message(boolean, text, text)"
+        } else {
+            "pg_logical_emit_message(boolean, text, text, boolean)"
+        };
+        Self { client, slot: settings.slot_name.clone(), name, interval, function, status }
     }
 
     /// What the line is to listen for.
@@ -120,8 +129,11 @@ impl Heart {
             self.status.heartbeat.impossible(&error);
             tracing::warn!(
                 error,
-                hint = "GRANT EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text) TO \
-                        the relay's role, or set heartbeat_interval = off",
+                hint = format!(
+                    "GRANT EXECUTE ON FUNCTION {} TO the relay's role, or set heartbeat_interval = \
+                     off",
+                    self.function
+                ),
                 "no heartbeats: /readyz goes by the state alone"
             );
             return;

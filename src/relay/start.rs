@@ -143,7 +143,7 @@ impl Context {
         let gate = self.connect_gate(durable, &checkpoint).await?;
         let mut limits = limits(settings, &sink, redis.bulk_bytes_max, source);
         (limits.parks, limits.traces) = (parks, self.status.spans.is_on());
-        let heart = Heart::new(self, marker.shared(), facts.has_messages);
+        let heart = Heart::new(self, marker.shared(), &facts);
         limits.heartbeat = heart.name();
         let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
