@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::message::Fault;
+use super::fault::Fault;
 use super::occurred_at::OccurredAt;
 use super::row::Row;
 use crate::config::Outbox;

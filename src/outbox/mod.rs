@@ -5,6 +5,7 @@
 //! column is which is asked of the settings.
 
 mod envelope;
+mod fault;
 mod message;
 pub mod moment;
 mod obituary;
@@ -14,7 +15,8 @@ mod select;
 mod told;
 
 pub use envelope::{Defaults, Envelope, Unfit};
-pub use message::{Fault, Kept, Told, message_prefix};
+pub use fault::Fault;
+pub use message::{Kept, Told, message_prefix};
 pub use obituary::Obituary;
 pub use occurred_at::OccurredAt;
 pub use row::{COLUMNS, Copied, Plan, Row};
