@@ -15,7 +15,7 @@ use super::walk::{Ages, Walk};
 use crate::config::{AfterPublish, Outbox, Settings};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target, from_sql};
-use crate::telemetry::Status;
+use crate::telemetry::{LastSaid, Status};
 
 const SAMPLE: &str = include_str!("../../sql/queries/retention_sample.sql");
 
@@ -81,7 +81,7 @@ impl Keeper {
     #[must_use]
     pub fn start(self) -> Running {
         Running(tokio::spawn(async move {
-            let mut said = String::new();
+            let mut said = LastSaid::default();
             loop {
                 let Err(error) = self.session().await;
                 tell(&error, &mut said);
@@ -210,14 +210,13 @@ impl Round<'_> {
 }
 
 /// A failure that repeats is said once.
-fn tell(error: &Error, said: &mut String) {
+fn tell(error: &Error, said: &mut LastSaid) {
     let (text, hint) = (error.to_string(), error.next_step());
-    if text == *said {
+    if said.is_news(&text) {
+        tracing::warn!(error = text, hint, retry_in = ?ROUND_MAX, "no old row is deleted");
+    } else {
         tracing::debug!(error = text, "still no old row is deleted");
-        return;
     }
-    tracing::warn!(error = text, hint, retry_in = ?ROUND_MAX, "no old row is deleted");
-    *said = text;
 }
 
 #[cfg(test)]

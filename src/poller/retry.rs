@@ -23,7 +23,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::postgres::Target;
 use crate::sink::{Failure, Verdict};
-use crate::telemetry::Status;
+use crate::telemetry::{LastSaid, Status};
 
 /// When what is due is in somebody else's hands.
 const ELSEWHERE: Duration = Duration::from_millis(250);
@@ -57,7 +57,7 @@ pub struct Workplace {
 pub async fn run(place: Workplace) -> Infallible {
     let judge = Judge::new(&place.settings);
     let backoff = Backoff::new(place.settings.reconnect_delay_max);
-    let mut poller = Poller { place, judge, backoff, said: String::new(), next_count: None };
+    let mut poller = Poller { place, judge, backoff, said: LastSaid::default(), next_count: None };
     loop {
         let Err(trouble) = poller.work().await;
         poller.tell(&trouble);
@@ -70,7 +70,7 @@ struct Poller {
     judge: Judge,
     backoff: Backoff,
     /// The trouble that was told last.
-    said: String,
+    said: LastSaid,
     /// When what is dead is to be counted.
     next_count: Option<Instant>,
 }
@@ -167,7 +167,7 @@ impl Poller {
         retries.refused.inc_by(count(done.parked));
         retries.dead_lettered.inc_by(count(done.dead));
         if done.delivered + done.dead > 0 {
-            self.said.clear();
+            self.said.forget();
             released.notify_one();
         }
         if done.dead > 0 {
@@ -179,7 +179,7 @@ impl Poller {
             let error = Error::definite(unwritten)
                 .hint("make it a stream that the relay may write, or choose dlq_stream_name");
             status.failed(&error);
-            if self.is_news(&error.to_string()) {
+            if self.said.is_news(&error.to_string()) {
                 let hint = error.next_step();
                 tracing::warn!(error = %error, hint, "an event that is given up stays parked");
             }
@@ -213,7 +213,7 @@ impl Poller {
             Trouble::Redis(failure) => self.tell_redis(failure),
             Trouble::Other(error) => {
                 self.place.status.failed(error);
-                if self.is_news(&error.to_string()) {
+                if self.said.is_news(&error.to_string()) {
                     let hint = error.next_step();
                     tracing::warn!(error = %error, hint, "parked events wait: trying again");
                 }
@@ -231,18 +231,9 @@ impl Poller {
         if status.retries.open_circuit(&text) {
             status.retries.outages.inc();
         }
-        if self.is_news(&text) {
+        if self.said.is_news(&text) {
             status.failed(&Error::transient(format!("Redis takes no parked events: {text}")));
             tracing::warn!(error = text, "Redis takes no parked events: they wait");
         }
-    }
-
-    /// The same again and again is said once.
-    fn is_news(&mut self, text: &str) -> bool {
-        let is_news = text != self.said;
-        if is_news {
-            text.clone_into(&mut self.said);
-        }
-        is_news
     }
 }

@@ -20,7 +20,7 @@ use super::start::Context;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::postgres::{Facts, from_sql};
-use crate::telemetry::{SlotFacts, Status};
+use crate::telemetry::{LastSaid, SlotFacts, Status};
 
 const HEARTBEAT: &str = include_str!("../../sql/queries/heartbeat.sql");
 const SLOT_FACTS: &str = include_str!("../../sql/queries/slot_facts.sql");
@@ -86,7 +86,8 @@ impl Heart {
     }
 
     async fn run(mut self) {
-        let (mut beat, mut look, mut said) = (Instant::now(), Instant::now(), String::new());
+        let (mut beat, mut look) = (Instant::now(), Instant::now());
+        let mut said = LastSaid::default();
         let mut statement = None;
         // With its session gone the line ends by itself.
         while !self.client.is_closed() {
@@ -119,8 +120,8 @@ impl Heart {
         Ok(())
     }
 
-    fn wrote(&mut self, written: Result<(), tokio_postgres::Error>, said: &mut String) {
-        let Err(error) = written else { return said.clear() };
+    fn wrote(&mut self, written: Result<(), tokio_postgres::Error>, said: &mut LastSaid) {
+        let Err(error) = written else { return said.forget() };
         let code = error.code().map(|code| code.code().to_owned());
         let is_for_good = code.is_some_and(|code| NOT_POSSIBLE.contains(&code.as_str()));
         let error = from_sql("cannot write a heartbeat", error).to_string();
@@ -138,9 +139,8 @@ impl Heart {
             );
             return;
         }
-        if *said != error {
+        if said.is_news(&error) {
             tracing::warn!(error, "a heartbeat was not written: trying again");
-            said.clone_from(&error);
         }
         self.status.heartbeat.failed(error);
     }

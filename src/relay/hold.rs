@@ -16,6 +16,7 @@ use crate::lsn::Lsn;
 use crate::postgres::Replication;
 use crate::shutdown::Shutdown;
 use crate::sink::{self, Sink};
+use crate::telemetry::LastSaid;
 
 /// What is kept while Redis is away.
 pub(super) struct Held {
@@ -50,7 +51,7 @@ pub(super) async fn wait(context: &Context, held: Held, shutdown: &mut Shutdown)
 pub(super) async fn until_writable(context: &Context, probe_key: &str) {
     let mut backoff = Backoff::new(context.settings.reconnect_delay_max);
     let label = sink::label(&context.settings.redis_url);
-    let mut said = String::new();
+    let mut said = LastSaid::default();
     loop {
         tokio::time::sleep(backoff.next_delay()).await;
         let failure = match Sink::connect(&context.settings.redis_url, context.timeouts()).await {
@@ -62,9 +63,8 @@ pub(super) async fn until_writable(context: &Context, probe_key: &str) {
         };
         // The same complaint every few seconds helps nobody.
         let text = failure.to_string();
-        if text != said {
+        if said.is_news(&text) {
             tracing::warn!(redis = label, error = text, "holding: Redis takes no writes");
-            said = text;
         }
     }
 }

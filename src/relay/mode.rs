@@ -16,7 +16,7 @@ use crate::config::{Mode, Settings};
 use crate::error::{Class, Error, Result};
 use crate::postgres::{self, from_sql};
 use crate::shutdown::Shutdown;
-use crate::telemetry::Status;
+use crate::telemetry::{LastSaid, Status};
 
 const MODE_FACTS: &str = include_str!("../../sql/queries/mode_facts.sql");
 
@@ -70,7 +70,7 @@ fn undeliverable(obstacle: &str) -> Error {
 /// Asks the server for as long as it takes.
 async fn choose(context: &Context) -> Result<(Mode, Option<String>)> {
     let mut backoff = Backoff::new(context.settings.reconnect_delay_max);
-    let mut said = String::new();
+    let mut said = LastSaid::default();
     loop {
         let error = match context.in_time(ask(context)).await {
             Ok(Some(obstacle)) => return Ok((Mode::Poll, Some(obstacle))),
@@ -85,9 +85,8 @@ async fn choose(context: &Context) -> Result<(Mode, Option<String>)> {
             return Err(error);
         }
         let text = error.to_string();
-        if text != said {
+        if said.is_news(&text) {
             tracing::warn!(error = text, hint = error.next_step(), "cannot choose a mode yet");
-            said = text;
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }

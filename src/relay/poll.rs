@@ -21,7 +21,7 @@ use crate::poller::{self, Bulk, Ground, Kept, Slot, Trouble, Watch, Workplace};
 use crate::postgres;
 use crate::shutdown::Shutdown;
 use crate::sink::{self, Failure, Verdict};
-use crate::telemetry::{Endpoints, Server, State, Status};
+use crate::telemetry::{Endpoints, LastSaid, Server, State, Status};
 
 /// A poller that lasted this long was a good one: the next trouble is a new one.
 const GOOD: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub(super) async fn run(
         context: Context::new(settings, status)?,
         kept: Kept::default(),
         parked: Arc::default(),
-        said: String::new(),
+        said: LastSaid::default(),
         runs: 0,
     };
     loop {
@@ -54,7 +54,7 @@ pub(super) async fn run(
         let ended = Box::pin(poll.once(&mut shutdown)).await;
         if began.elapsed() > GOOD {
             backoff.reset();
-            poll.said.clear();
+            poll.said.forget();
         }
         match ended {
             Ok(()) => return Ok(()),
@@ -79,7 +79,7 @@ struct Poll {
     /// Rung when a round has parked something.
     parked: Arc<Notify>,
     /// The failure that was told last.
-    said: String,
+    said: LastSaid,
     runs: u64,
 }
 
@@ -197,9 +197,8 @@ impl Poll {
         status.reconnects.lost_unless_known(Server::Postgres);
         status.metrics.restarts.inc();
         let text = error.to_string();
-        if text != self.said {
+        if self.said.is_news(&text) {
             tracing::warn!(error = text, hint = error.next_step(), "polling stopped: trying again");
-            self.said = text;
         }
         Ok(())
     }
@@ -211,9 +210,8 @@ impl Poll {
         status.failed(&Error::transient(format!("Redis takes no writes: {failure}")));
         status.enter(State::Holding);
         let text = failure.to_string();
-        if text != self.said {
+        if self.said.is_news(&text) {
             tracing::warn!(error = text, "holding: Redis takes no writes; rows stay unpublished");
-            self.said = text;
         }
         let probe = sink::delivered_key(&self.context.settings.stream_name, "probe");
         tokio::select! {

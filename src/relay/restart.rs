@@ -24,7 +24,7 @@ use crate::housekeeping::{Bound, Keeper};
 use crate::poller::{self, Kept, Slot, Workplace};
 use crate::shutdown::Shutdown;
 use crate::sink::{Delivery, Failure, Sink};
-use crate::telemetry::{Server, State, Status};
+use crate::telemetry::{LastSaid, Server, State, Status};
 
 /// How long Redis may take to hear that a line ended in good order: a process that is told to stop
 /// must not wait for one that does not answer.
@@ -48,7 +48,7 @@ pub async fn run(
     let backoff = Backoff::new(settings.reconnect_delay_max);
     let context = Context::new(settings, status)?;
     let memory = Memory::new(Turn::new(alone));
-    let said = String::new();
+    let said = LastSaid::default();
     let (kept, bells) = (Kept::default(), Bells::default());
     let mut relay = Relay { context, backoff, memory, said, has_begun: false, kept, bells };
     loop {
@@ -72,7 +72,7 @@ struct Relay {
     backoff: Backoff,
     memory: Memory,
     /// The failure that was told last.
-    said: String,
+    said: LastSaid,
     /// Whether a line came up in this process.
     has_begun: bool,
     /// What the retry poller remembers.
@@ -127,7 +127,7 @@ impl Relay {
         }
         if began.elapsed() > GOOD_LINE {
             self.backoff.reset();
-            self.said.clear();
+            self.said.forget();
         }
         match ended? {
             End::Drained => Ok(Next::Stop),
@@ -259,24 +259,22 @@ fn announce(context: &Context, start: &Start, is_first: bool) {
 }
 
 /// The same outage again and again is said once.
-fn tell_holding(failure: &Failure, said: &mut String) {
+fn tell_holding(failure: &Failure, said: &mut LastSaid) {
     let text = failure.to_string();
-    if text == *said {
+    if !said.is_news(&text) {
         tracing::debug!(error = text, "holding again");
         return;
     }
     tracing::warn!(error = text, "holding: Redis takes no writes; the slot keeps what comes");
-    *said = text;
 }
 
 /// A failure that repeats is said once, so that the log shows when it changes.
-fn tell(error: &Error, delay: Duration, said: &mut String) {
+fn tell(error: &Error, delay: Duration, said: &mut LastSaid) {
     let text = error.to_string();
-    if text == *said {
+    if !said.is_news(&text) {
         tracing::debug!(error = text, retry_in = ?delay, "still failing");
         return;
     }
     let hint = error.next_step();
     tracing::warn!(error = text, hint, retry_in = ?delay, "line is down: trying again");
-    *said = text;
 }

@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::error::{Class, Error, Result};
 use crate::event_loop::event_loop;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{State, Status};
+use crate::telemetry::{LastSaid, State, Status};
 
 /// Longest pause before a table that stopped is tried again. A person mends it, so there is no
 /// hurry; and who has mended it waits.
@@ -59,7 +59,7 @@ impl Table {
     }
 
     async fn keep(self) -> Result<()> {
-        let (mut backoff, mut said) = (Backoff::new(AGAIN_MAX), String::new());
+        let (mut backoff, mut said) = (Backoff::new(AGAIN_MAX), LastSaid::default());
         let mut shutdown = self.wish.clone();
         loop {
             let began = Instant::now();
@@ -76,7 +76,7 @@ impl Table {
             }
             if began.elapsed() > AGAIN_MAX {
                 backoff.reset();
-                said.clear();
+                said.forget();
             }
             let pause = backoff.next_delay();
             tell(&error, pause, &mut said);
@@ -96,9 +96,9 @@ impl Table {
 }
 
 /// Said once, until it is another one.
-fn tell(error: &Error, pause: Duration, said: &mut String) {
+fn tell(error: &Error, pause: Duration, said: &mut LastSaid) {
     let text = error.to_string();
-    if text == *said {
+    if !said.is_news(&text) {
         tracing::debug!(error = text, retry_in = ?pause, "still stopped");
         return;
     }
@@ -107,7 +107,6 @@ fn tell(error: &Error, pause: Duration, said: &mut String) {
         hint = error.next_step(),
         "the table stops, the others go on; it is tried again until this is mended"
     );
-    *said = text;
 }
 
 /// Whether every table has stopped, and none is up again.
