@@ -1,8 +1,6 @@
 //! Rows from before the slot are published first, each once and in order, and nothing falls between
 //! them and what comes meanwhile.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -218,7 +216,7 @@ async fn with_keep_every_row_is_published_at_least_once_and_the_log_says_so() {
     let world = world().await;
     let mut relay = world.settings.clone().with("after_publish", "keep").start_ready().await;
     assert_exactly_once(&world).await;
-    assert!(relay.output().contains("does not tell which rows"), "{}", relay.output());
+    relay.until_output("does not tell which rows").await;
     let client = world.postgres.client().await;
     assert_eq!(count(&client, "identity.outbox WHERE published").await, 0);
     relay.drain().await;
@@ -242,7 +240,7 @@ async fn told_to_ignore_it_the_relay_begins_with_the_present_and_says_what_is_le
     let mut relay = world.settings.clone().with("backlog", "ignore").start_ready().await;
     insert_many(&client, 1, 10).await.unwrap();
     assert_eq!(world.consumer().read(10).await.len(), 10);
-    assert!(relay.output().contains("unpublished rows from before the slot"));
+    relay.until_output("unpublished rows from before the slot").await;
     wait::until_equal("rows that are left", BACKLOG, PATIENCE, async || {
         count(&client, "identity.outbox WHERE NOT published").await
     })
@@ -331,10 +329,7 @@ async fn progress_is_told_while_it_lasts() {
     let status = relay.status().await;
     assert_eq!(status["backlog"]["rows"], BACKLOG);
     assert!(status["backlog"]["rows_per_second"].as_f64() > Some(0.0), "{status}");
-    wait::until("the log tells", Duration::from_secs(30), async || {
-        relay.output().contains("seconds_left").then_some(())
-    })
-    .await;
+    relay.until_output("seconds_left").await;
     let (_, page) = relay.get("/metrics").await.unwrap();
     assert!(page.contains("walrelay_state{state=\"snapshot\"} 1"), "{page}");
     assert!(!page.contains("walrelay_backlog_left 0"), "{page}");

@@ -76,10 +76,7 @@ async fn redis_is_asked_for_its_disk_where_it_can_be_asked() {
     redis.run("CONFIG SET appendfsync no").await;
     insert_many(&client, 1_001, 1_500).await.unwrap();
     until_published(&redis, 1_500).await;
-    wait::until("the relay says what is lacking", PATIENCE, async || {
-        relay.output().contains("not safe yet").then_some(())
-    })
-    .await;
+    relay.until_output("not safe yet").await;
     assert_eq!(count(&client, UNMARKED).await, 500, "not on disk, and yet marked");
     redis.run("CONFIG SET appendfsync everysec").await;
     world.until_marked().await;
@@ -95,10 +92,7 @@ async fn replicas_that_are_asked_for_are_waited_for() {
     assert_eq!(level(&relay).await, "replica:1 (WAIT 1)");
     insert_many(&client, 1, 500).await.unwrap();
     world.consumer().until_len(500).await;
-    wait::until("the relay says what is lacking", PATIENCE, async || {
-        relay.output().contains("not safe yet").then_some(())
-    })
-    .await;
+    relay.until_output("not safe yet").await;
     assert_eq!(count(&client, UNMARKED).await, 500, "no replica has it, and yet it is marked");
     let primary = format!("127.0.0.1 {}", world.redis.port());
     let _replica = Redis::start_with(&[("replicaof", &primary)]).await;
@@ -142,7 +136,7 @@ async fn a_redis_that_comes_back_empty_is_told_and_gets_what_the_slot_still_has(
     world.assert_all_published().await;
     let rollbacks: Value = relay.status().await["reconnects"]["redis_rollbacks"].take();
     assert_eq!(rollbacks, 1, "{}", relay.output());
-    assert!(relay.output().contains("without the stream's checkpoint"), "{}", relay.output());
+    relay.until_output("without the stream's checkpoint").await;
     relay.drain().await;
 }
 

@@ -8,8 +8,7 @@ use walrelay::error::Class;
 use walrelay::postgres::{self, Replication, Target};
 
 use crate::harness::postgres::{PASSWORD, Postgres, Stop};
-use crate::harness::relay::Relay;
-use crate::harness::wait::{self, PATIENCE};
+use crate::harness::wait;
 use crate::harness::world::{SLOT, World, insert};
 
 fn target(url: &str) -> Target {
@@ -31,10 +30,6 @@ async fn become_standby(postgres: &mut Postgres) {
 
 fn url_of(hosts: &str, query: &str) -> String {
     format!("postgresql://postgres:{PASSWORD}@{hosts}/postgres{query}")
-}
-
-async fn until_says(relay: &Relay, words: &str) {
-    wait::until(words, PATIENCE, async || relay.output().contains(words).then_some(())).await;
 }
 
 #[tokio::test]
@@ -83,8 +78,8 @@ async fn a_standby_is_waited_for_until_it_is_promoted() {
     let mut world = World::new().await;
     become_standby(&mut world.postgres).await;
     let mut relay = world.settings.clone().with("reconnect_delay_max", "500ms").start();
-    until_says(&relay, "is a standby").await;
-    assert!(relay.output().contains("a failover is under way"), "{}", relay.output());
+    relay.until_output("is a standby").await;
+    relay.until_output("a failover is under way").await;
     assert_eq!(world.postgres.text("SELECT pg_promote()").await, "t");
     relay.ready().await;
     insert(&world.postgres.client().await, 1).await.unwrap();

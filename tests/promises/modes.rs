@@ -2,8 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::relay::{Relay, Settings};
-use crate::harness::wait::{self, PATIENCE};
+use crate::harness::relay::Settings;
 use crate::harness::world::{World, count, insert_many};
 use crate::lost_slot::unmarked;
 
@@ -14,10 +13,6 @@ fn polling(world: &World) -> Settings {
     world.settings.clone().with("mode", "poll").with("poll_interval", "200ms")
 }
 
-async fn assert_said(relay: &Relay, words: &str) {
-    wait::until(words, PATIENCE, async || relay.output().contains(words).then_some(())).await;
-}
-
 #[tokio::test]
 async fn polling_begins_behind_what_a_killed_line_had_published_and_not_marked() {
     let world = World::new().await;
@@ -25,7 +20,7 @@ async fn polling_begins_behind_what_a_killed_line_had_published_and_not_marked()
     let mut relay = polling(&world).start_ready().await;
     world.assert_all_published().await;
     world.until_marked().await;
-    assert_said(&relay, "the replication slot of mode = wal is dropped").await;
+    relay.until_output("the replication slot of mode = wal is dropped").await;
     let client = world.postgres.client().await;
     let left = count(&client, "pg_replication_slots").await;
     assert_eq!(left, 0, "it would hold WAL for ever");

@@ -29,10 +29,7 @@ async fn servers_that_are_down_at_start_are_waited_for_in_either_order() {
         world.postgres.stop(crate::harness::postgres::Stop::Fast).await;
         world.redis.stop().await;
         let mut relay = world.settings.start();
-        wait::until("the log says what is missing", PATIENCE, async || {
-            relay.output().contains("trying again").then_some(())
-        })
-        .await;
+        relay.until_output("trying again").await;
         relay.until_state("connecting").await;
         let (code, _) = relay.get("/livez").await.expect("an answer");
         assert_eq!(code, 200, "it is alive, and a restart would not help");
@@ -180,10 +177,7 @@ async fn either_signal_ends_a_relay_that_waits_for_a_server_at_once() {
     relay.terminate();
     assert_eq!(relay.exit_code(PATIENCE).await, Some(0), "{}", relay.output());
     let mut relay = patient.start();
-    wait::until("the log says what is missing", PATIENCE, async || {
-        relay.output().contains("trying again").then_some(())
-    })
-    .await;
+    relay.until_output("trying again").await;
     relay.interrupt();
     assert_eq!(relay.exit_code(PATIENCE).await, Some(0), "{}", relay.output());
     world.redis.restart().await;

@@ -278,10 +278,7 @@ async fn a_row_that_is_locked_or_not_visible_yet_is_parked_later_and_other_strea
     let mut relay = world.settings.start_ready().await;
     insert(&client, 2).await.unwrap();
     world.consumer().until_len(1).await;
-    wait::until("the log names the lock", PATIENCE, async || {
-        relay.output().contains("to be parked are locked").then_some(())
-    })
-    .await;
+    relay.until_output("to be parked are locked").await;
     assert_eq!(count(&client, PARKED).await, 0);
     lock.commit().await.unwrap();
     until_parked(&client, 1).await;

@@ -30,10 +30,7 @@ async fn rows_wait_for_a_transaction_with_lower_ids_and_it_is_named() {
     for n in 2..=5_i64 {
         client.execute(INSERT, &[&n]).await.unwrap();
     }
-    wait::until("the log names the transaction", PATIENCE, async || {
-        relay.output().contains("rows wait for a transaction").then_some(())
-    })
-    .await;
+    relay.until_output("rows wait for a transaction").await;
     assert_eq!(numbers(&world).await, [0], "overtaken");
     transaction.commit().await.unwrap();
     world.consumer().until_len(6).await;
@@ -57,10 +54,7 @@ async fn a_prepared_transaction_is_waited_for_under_its_new_name() {
     insert(&client, 2).await.unwrap();
     early.batch_execute("PREPARE TRANSACTION 'early'").await.unwrap();
     insert(&client, 3).await.unwrap();
-    wait::until("the log names the transaction", PATIENCE, async || {
-        relay.output().contains("rows wait for a transaction").then_some(())
-    })
-    .await;
+    relay.until_output("rows wait for a transaction").await;
     assert_eq!(world.consumer().len().await, Some(0), "overtaken");
     client.batch_execute("COMMIT PREPARED 'early'").await.unwrap();
     world.consumer().until_len(3).await;

@@ -128,10 +128,7 @@ async fn without_the_right_to_delete_the_relay_goes_on_and_says_so() {
     let url = world.postgres.url_of("relay", "Odd-Secret-5");
     let settings = world.settings.clone().with("database_url", &url).with("retention", "1m");
     let mut relay = settings.start_ready().await;
-    wait::until("the complaint", PATIENCE, async || {
-        relay.output().contains("may not delete from table identity.outbox").then_some(())
-    })
-    .await;
+    relay.until_output("may not delete from table identity.outbox").await;
     insert_many(&client, 1, 5).await.unwrap();
     world.until_marked().await;
     assert_eq!(count(&client, "identity.outbox").await, 8);

@@ -242,8 +242,7 @@ async fn a_row_that_cannot_be_marked_is_not_printed() {
         );
         world.postgres.run(&insert).await;
         let mut relay = world.settings.clone().with("log_level", "trace").start();
-        wait::until(says, wait::PATIENCE, async || relay.output().contains(says).then_some(()))
-            .await;
+        relay.until_output(says).await;
         wait::until("PostgreSQL tells the row", wait::PATIENCE, async || {
             world.postgres.log().contains(SECRET).then_some(())
         })

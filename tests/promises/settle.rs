@@ -73,10 +73,7 @@ async fn the_slot_is_not_confirmed_past_a_row_that_cannot_be_marked() {
     world.consumer().until_len(1).await;
     insert_many(&client, 2, 100).await.unwrap();
     world.consumer().until_len(100).await;
-    wait::until("the log names the lock", PATIENCE, async || {
-        relay.output().contains("locked by another session").then_some(())
-    })
-    .await;
+    relay.until_output("locked by another session").await;
     // As if the server were lost now: everything from the locked row on must come again.
     let query = "SELECT $1::text::pg_lsn >= $2::text::pg_lsn";
     let stands = confirmed(&client).await;
@@ -187,10 +184,7 @@ async fn a_newer_epoch_in_the_checkpoint_stops_a_leader_from_writing() {
         .await
         .unwrap();
     insert(&client, 2).await.unwrap();
-    wait::until("the relay notices", PATIENCE, async || {
-        relay.output().contains("FENCED").then_some(())
-    })
-    .await;
+    relay.until_output("FENCED").await;
     // It takes the slot anew, and with it an epoch above the one it met.
     world.assert_all_published().await;
     let read = redis::Cmd::hget(&key, "epoch");

@@ -47,7 +47,7 @@ async fn what_the_old_line_had_published_and_not_marked_is_not_published_again()
     world.until_marked().await;
     let ledger = Ledger::of_one_writer(&world.postgres.client().await).await;
     ledger.assert_same_events(&world.consumer().read(100).await);
-    assert!(relay.output().contains("rows were in their streams"), "{}", relay.output());
+    relay.until_output("rows were in their streams").await;
     assert!(epoch(&world).await > before, "whoever writes in the name of that slot is fenced off");
     relay.drain().await;
 }

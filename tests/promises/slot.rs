@@ -116,7 +116,7 @@ async fn a_relay_that_is_slow_to_take_the_slot_is_not_overtaken() {
     let other = Settings::new(&world.postgres.url(), &world.redis.url());
     let mut other = other.start_ready().await;
     other.until_state("standby").await;
-    assert!(other.output().contains("works on the table"), "{}", other.output());
+    other.until_output("works on the table").await;
     slow.until_state("streaming").await;
     slow.kill9();
     other.until_state("streaming").await;
@@ -219,14 +219,8 @@ async fn an_earlier_connection_of_its_own_is_ended_and_not_waited_for() {
     signal("-STOP");
     proxy.cut();
     insert(&client, 2).await.unwrap();
-    wait::until("the relay ends its earlier connection", PATIENCE, async || {
-        relay.output().contains("ending an earlier connection").then_some(())
-    })
-    .await;
-    wait::until("the relay names it", PATIENCE, async || {
-        relay.output().contains(&format!("process {walsender} of PostgreSQL")).then_some(())
-    })
-    .await;
+    relay.until_output("ending an earlier connection").await;
+    relay.until_output(&format!("process {walsender} of PostgreSQL")).await;
     signal("-CONT");
     world.assert_all_published().await;
     relay.drain().await;
