@@ -15,6 +15,9 @@ SET timezone = 'UTC';
 SET bytea_output = 'hex';
 -- Names that the relay puts into SQL text are quoted for this.
 SET standard_conforming_strings = on;
+-- Whoever writes to the outbox needs the cores more than a relay does.
+SET max_parallel_workers_per_gather = 0;
+SET jit = off;
 SET lock_timeout = '1s';
 -- The relay's lock on the table goes with this session: a relay whose machine is gone must not hold
 -- it for the hours that the kernel would wait by itself.

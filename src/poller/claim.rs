@@ -88,6 +88,7 @@ impl Desk {
         let table = &settings.outbox_table;
         let client = target.sql().await?;
         postgres::set_up_session(&client).await?;
+        postgres::prefer_indexes(&client).await?;
         let columns = postgres::names_and_types(&postgres::describe_table(&client, table).await?);
         let selection = Selection::from_columns(table, &columns)?;
         let lane = match settings.ordering {

@@ -234,6 +234,7 @@ fn cannot_park() -> Error {
 /// Settings that a poller's session must have.
 pub async fn set_up(client: &Client) -> Result<()> {
     postgres::set_up_session(client).await?;
+    postgres::prefer_indexes(client).await?;
     let set_up = client.batch_execute(POLL_SESSION).await;
     set_up.map_err(|error| from_sql("cannot set the session up", error))
 }

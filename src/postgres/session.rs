@@ -12,8 +12,16 @@ use crate::error::Result;
 /// The statements, for whoever prints them.
 pub const SESSION: &str = include_str!("../../sql/queries/session.sql");
 
+const INDEX_SESSION: &str = include_str!("../../sql/queries/index_session.sql");
+
 /// Sets up the session of a new connection.
 pub async fn set_up(client: &Client) -> Result<()> {
     let set_up = client.batch_execute(SESSION).await;
+    set_up.map_err(|error| from_sql("cannot set the session up", error))
+}
+
+/// Has a session find rows by index only, where there is one.
+pub async fn prefer_indexes(client: &Client) -> Result<()> {
+    let set_up = client.batch_execute(INDEX_SESSION).await;
     set_up.map_err(|error| from_sql("cannot set the session up", error))
 }

@@ -152,6 +152,7 @@ impl Parker {
         let doing = format!("cannot prepare parking in table {}", place.table);
         let failed = |error| from_sql(&doing, error);
         postgres::set_up_session(&client).await?;
+        postgres::prefer_indexes(&client).await?;
         let sql = place.table.sql(PARK_EVENTS);
         let park = client.prepare(&sql).await.map_err(failed)?;
         let visible = client.prepare(TRANSACTIONS_VISIBLE).await.map_err(failed)?;

@@ -16,7 +16,7 @@ use super::flight::{Rows, Settling};
 use super::progress::Published;
 use crate::config::{AfterPublish, Outbox};
 use crate::error::Result;
-use crate::postgres::{from_sql, is_lock_conflict};
+use crate::postgres::{self, from_sql, is_lock_conflict};
 use crate::sink::Durable;
 
 const MARK_PUBLISHED: &str = include_str!("../../sql/queries/mark_published.sql");
@@ -165,6 +165,7 @@ impl Marker {
     pub async fn new(client: Client, table: &Outbox, after: AfterPublish) -> Result<Self> {
         let doing = format!("cannot prepare marking rows of {}.{}", table.schema, table.name);
         let failed = |error| from_sql(&doing, error);
+        postgres::prefer_indexes(&client).await?;
         let mark = match after {
             AfterPublish::Mark => Some(table.sql(MARK_PUBLISHED)),
             AfterPublish::Delete => Some(table.sql(DELETE_PUBLISHED)),

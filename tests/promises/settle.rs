@@ -56,6 +56,34 @@ async fn keep_touches_no_row() {
     relay.drain().await;
 }
 
+/// How often the whole outbox was read. A session tells when it ends.
+async fn whole_reads(world: &World) -> String {
+    let client = world.postgres.client().await;
+    let sessions = "pg_stat_activity WHERE application_name LIKE 'walrelay%'";
+    wait::until_equal("sessions of a relay", 0, PATIENCE, async || count(&client, sessions).await)
+        .await;
+    let reads = "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname = 'outbox'";
+    world.postgres.text(reads).await
+}
+
+/// As after a restore or an upgrade: the planner knows nothing, and takes every row for meant.
+#[tokio::test]
+async fn a_table_that_nobody_has_analysed_is_not_read_whole() {
+    let world = World::with(&[("autovacuum", "off")], &[]).await;
+    let client = world.postgres.client().await;
+    insert_many(&client, 1, 20_000).await.unwrap();
+    let before = whole_reads(&world).await;
+    let mut relay = world.settings.start_ready().await;
+    world.consumer().until_len(20_000).await;
+    relay.drain().await;
+    let mut again = world.settings.start_ready().await;
+    insert_many(&client, 20_001, 20_100).await.unwrap();
+    world.consumer().until_len(20_100).await;
+    again.drain().await;
+    std::fs::write("/tmp/pglog", world.postgres.log()).unwrap();
+    assert_eq!(whole_reads(&world).await, before);
+}
+
 #[tokio::test]
 async fn the_slot_is_not_confirmed_past_a_row_that_cannot_be_marked() {
     let world = World::new().await;
