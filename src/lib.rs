@@ -19,8 +19,8 @@
 //!
 //! # The rooms
 //!
-//! - [`lsn`], [`error`], [`event_loop`], [`shutdown`], [`backoff`], [`quote`]: words that all rooms
-//!   share.
+//! - [`lsn`], [`error`], [`event_loop`], [`shutdown`], [`backoff`], [`rate`], [`quote`]: words that
+//!   all rooms share.
 //! - [`cli`], [`config`]: what was typed, and one checked value for every setting.
 //! - [`contract`]: JSON Schemas that payloads are held against, where that is asked for.
 //! - [`postgres`]: the wire. Connections, slot, publication, the replication stream.
@@ -73,6 +73,7 @@ pub mod pgoutput;
 pub mod poller;
 pub mod postgres;
 pub mod quote;
+pub mod rate;
 pub mod relay;
 pub mod replay;
 pub mod shutdown;

@@ -31,9 +31,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shutdown.rs", &["error", "event_loop"]),
     ("backoff.rs", &[]),
     ("quote.rs", &[]),
+    ("rate.rs", &[]),
     ("cli", &["error"]),
     ("contract", &["error"]),
-    ("config", &["error", "quote", "contract"]),
+    ("config", &["error", "quote", "rate", "contract"]),
     ("pgoutput", &["lsn"]),
     ("postgres", &["lsn", "error", "quote", "config"]),
     ("outbox", &["pgoutput", "error", "config", "contract", "outbox"]),
@@ -49,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shutdown",
             "backoff",
             "config",
+            "rate",
             "contract",
             "postgres",
             "outbox",
@@ -64,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "event_loop",
             "shutdown",
             "backoff",
+            "rate",
             "poller",
             "housekeeping",
             "config",
@@ -78,13 +81,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "replay",
         &[
-            "lsn", "error", "shutdown", "config", "contract", "postgres", "pgoutput", "outbox",
-            "sink",
+            "lsn", "error", "shutdown", "rate", "config", "contract", "postgres", "pgoutput",
+            "outbox", "sink",
         ],
     ),
     ("check", &["lsn", "error", "config", "postgres", "outbox", "sink", "relay", "check"]),
     ("telemetry", &["lsn", "error", "event_loop", "config", "contract"]),
-    ("verify", &["error", "config", "contract", "postgres", "outbox", "sink"]),
+    ("verify", &["error", "rate", "config", "contract", "postgres", "outbox", "sink"]),
 ];
 
 fn root() -> PathBuf {

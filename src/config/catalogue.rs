@@ -190,6 +190,13 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Count(1, 32),
         "Most unanswered script calls per stream",
     ),
+    setting(
+        "max_rate",
+        "off",
+        Kind::CountOrOff(1, 10_000_000),
+        "Most events a second that go to Redis, over all shards and pollers of the table in this \
+         process: what catches up with a backlog leaves the servers to those who write",
+    ),
     Setting {
         name: "schema_dir",
         fallback: Fallback::Derived("none"),

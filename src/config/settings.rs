@@ -27,6 +27,7 @@ use super::words::SchemaValidation;
 use super::words::{AfterPublish, Backlog, EntryFormat, LogFormat, LogLevel, Mode, Ordering};
 use crate::contract::Contract;
 use crate::error::{Error, Result};
+use crate::rate::Limit;
 
 /// Kubernetes knows nothing of our names: RELAY_HTTP_PORT is also the port of Service `relay-http`.
 const OF_A_SERVICE: &str =
@@ -73,6 +74,8 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Batches in flight per stream.
     pub batches_in_flight: NonZeroUsize,
+    /// Events a second; one limit for all shards and pollers.
+    pub max_rate: Limit,
     /// Bytes of an event.
     pub max_event_bytes: usize,
     /// Between two status updates.
@@ -368,6 +371,13 @@ impl Loaded {
             batch_size: self.at_least_one("batch_size")?,
             batch_bytes: self.whole("batch_bytes")?,
             batches_in_flight: self.at_least_one("batches_in_flight")?,
+            max_rate: self.word("max_rate", |word| match word {
+                "off" => Some(Limit::default()),
+                rate => {
+                    let rate = values::count(rate).ok()?;
+                    Some(Limit::new(Some(u32::try_from(rate).ok()?)))
+                }
+            })?,
             max_event_bytes: self.max_event_bytes()?,
             feedback_interval: self.duration("feedback_interval")?,
             connect_timeout: self.duration("connect_timeout")?,

@@ -226,6 +226,7 @@ impl Claimer {
         let mut tour =
             Tour { deadline, behind, lot: Lot::default(), judgement: Judgement::default() };
         let began = Instant::now();
+        let lot_rows = self.lot_rows();
         let limit = if times > LOT_DEATHS {
             tracing::warn!(
                 times,
@@ -234,9 +235,8 @@ impl Claimer {
             self.one_by_one(lane, range, &mut tour).await?;
             LOT_ROWS_MIN
         } else {
-            let limit = self.lot_rows;
-            self.stream(lane, range, limit, &mut tour).await?;
-            limit
+            self.stream(lane, range, lot_rows, &mut tour).await?;
+            lot_rows
         };
         delivery.forget(&self.begun_key, &[name]).await?;
         let lot = tour.into_lot();
@@ -246,6 +246,12 @@ impl Claimer {
         }
         self.fit_lot(began.elapsed(), is_full || lot.is_cut);
         Ok(lot)
+    }
+
+    /// Rows of the next claim.
+    fn lot_rows(&self) -> i64 {
+        let within = self.courier.terms().rate.within(LOT_TIME * 2, usize::MAX);
+        self.lot_rows.min(i64::try_from(within).unwrap_or(i64::MAX))
     }
 
     fn fit_lot(&mut self, took: Duration, is_full: bool) {
@@ -266,6 +272,8 @@ impl Claimer {
     ) -> Result<(), Trouble> {
         let began = Instant::now();
         let mut rows = std::pin::pin!(lane.claim(range, limit).await?);
+        let rate = self.courier.terms().rate.clone();
+        let part_rows = rate.together(PART_ROWS);
         let (mut part, mut bytes) = (Vec::new(), 0);
         loop {
             let row =
@@ -273,9 +281,10 @@ impl Claimer {
             let is_last = row.is_none();
             bytes += row.as_ref().map_or(0, SqlRow::raw_size_bytes);
             part.extend(row);
-            if !is_last && part.len() < PART_ROWS && bytes < PART_BYTES {
+            if !is_last && part.len() < part_rows && bytes < PART_BYTES {
                 continue;
             }
+            rate.pass().await;
             self.deliver(&std::mem::take(&mut part), tour).await?;
             bytes = 0;
             if is_last {

@@ -17,6 +17,7 @@ use crate::config::{EntryFormat, Ordering, Outbox, Settings};
 use crate::contract::Contract;
 use crate::lsn::Position;
 use crate::outbox::{Defaults, Envelope, Row, Selection, Unfit};
+use crate::rate::Limit;
 use crate::sink::{
     Batch, Delivery, EntryWriter, Failure, Hint, Sealed, Varying, Verdict, Written, begun_key,
     delivered_key,
@@ -64,6 +65,8 @@ pub struct Terms {
     pub origin: String,
     /// What payloads are held against.
     pub contract: Option<Arc<Contract>>,
+    /// How many events a second; who claims waits for it, before he does.
+    pub rate: Limit,
 }
 
 impl Terms {
@@ -84,6 +87,7 @@ impl Terms {
             source: format!("{}.{}@{system_id}", table.schema, table.name),
             origin: format!("/{}/{}", table.schema, table.name),
             contract: settings.contract.clone(),
+            rate: settings.max_rate.clone(),
         }
     }
 
@@ -211,6 +215,7 @@ impl Courier {
         deadline: u64,
         refused: &mut HashSet<Vec<u8>>,
     ) -> Result<Vec<Outcome>, Failure> {
+        self.terms.rate.spend(u64::try_from(rows.len()).unwrap_or(u64::MAX));
         let outcomes = vec![Outcome::Behind; rows.len()];
         let mut round = Round { rows, deadline, outcomes, refused: std::mem::take(refused) };
         for stage in self.stages(rows) {

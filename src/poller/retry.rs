@@ -146,6 +146,7 @@ impl Poller {
         let (mut above, mut has_done) = (FROM_THE_FIRST, false);
         loop {
             let Workplace { settings, kept, .. } = &self.place;
+            outlet.courier.terms().rate.pass().await;
             let round = Round { desk, outlet, kept, judge: &self.judge, settings };
             let done = round.run(above).await?;
             match done.class {

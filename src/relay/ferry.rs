@@ -85,11 +85,12 @@ pub(super) async fn carry(
     let Cargo { reader, selection, marker, after_publish, parker, held, settled, forgetting } =
         cargo;
     let delivery = vessel.courier.delivery().clone();
+    let together = vessel.courier.terms().rate.together(PAGE_ROWS);
     let loader = Loader { courier: &mut vessel.courier, held, lock };
     let settle = Settle { marker, is_marked: *after_publish != AfterPublish::Keep, parker, status };
     let from = *settled;
     let all = try_join4(
-        read(reader, selection, from, chunk_in),
+        read(reader, selection, (from, together), chunk_in),
         loader.run(chunk_out, unsafe_in),
         secure(vessel.durable, vessel.gate.as_ref(), &vessel.sink, (unsafe_out, safe_in)),
         settle.run(safe_out, settled, forgetting),
@@ -101,11 +102,11 @@ pub(super) async fn carry(
     }
 }
 
-/// Reads the rows, and hands them on in chunks.
+/// Reads the rows behind the id, and hands them on in chunks of so many.
 async fn read(
     reader: &Reader,
     selection: &Selection,
-    settled: Option<i64>,
+    (settled, together): (Option<i64>, usize),
     out: Sender<Vec<Row>>,
 ) -> Outcomes {
     let unpublished = selection.unpublished();
@@ -123,7 +124,7 @@ async fn read(
             rows += 1;
             bytes += row.raw_size_bytes();
             chunk.push(row);
-            if chunk.len() >= PAGE_ROWS || bytes >= CHUNK_BYTES_MAX {
+            if chunk.len() >= together || bytes >= CHUNK_BYTES_MAX {
                 bytes = 0;
                 // Nobody listens once another step has failed: that one tells why.
                 if out.send(std::mem::take(&mut chunk)).await.is_err() {
@@ -151,6 +152,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     async fn run(mut self, mut chunks: Receiver<Vec<Row>>, out: Sender<Parcel>) -> Outcomes {
         while let Some(rows) = chunks.recv().await {
+            self.courier.terms().rate.pass().await;
             let parcel = self.deliver(rows).await?;
             if out.send(parcel).await.is_err() {
                 break;

@@ -15,7 +15,8 @@ use tokio_postgres::{Client, Statement};
 
 use super::landing::Landed;
 use super::pulse;
-use super::session::{Marking, Session};
+use super::session::Session;
+use super::settle::Marking;
 use super::start::Context;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;

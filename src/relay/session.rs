@@ -21,12 +21,13 @@ use super::hold::Held;
 use super::landing::{Keys, Landed};
 use super::line::Line;
 use super::memory::Memory;
-use super::settle::{Job, Marked, Marker, Settler};
+use super::settle::{Job, Marked, Marker, Marking, Settler};
 use super::silence::{Change, Silence};
 use super::start::{Claim, Start};
 use crate::config::AfterPublish;
 use crate::error::{Class, Error, Result};
 use crate::postgres::{Frame, Replication};
+use crate::rate::Valve;
 use crate::shutdown::Shutdown;
 use crate::sink::{Failure, Gate, Sink};
 use crate::telemetry::{State, Status, Where};
@@ -41,12 +42,6 @@ pub(super) enum End {
     Drained,
     /// Redis takes no writes.
     Hold(Box<Held>, Failure),
-}
-
-/// The rows that are being marked, and who marks them.
-pub(super) enum Marking {
-    Idle(Box<Marker>),
-    Busy(BoxFuture<'static, (Box<Marker>, Job, Result<Marked>)>),
 }
 
 /// Whether messages are taken in.
@@ -92,6 +87,7 @@ pub(super) struct Session<'a> {
     /// The same behind a heartbeat: one at a time.
     pub(super) is_beating: bool,
     silence: Silence,
+    valve: Valve,
     ignored: u64,
 }
 
@@ -124,6 +120,7 @@ impl<'a> Session<'a> {
             is_pinging: false,
             is_beating: false,
             silence: Silence::default(),
+            valve: start.valve,
             ignored: 0,
         }
     }
@@ -163,6 +160,7 @@ impl<'a> Session<'a> {
 
     /// Takes in what has arrived and has room, sends what is ready, settles what is durable.
     async fn move_on(&mut self) -> Result<Option<Failure>> {
+        self.valve.look();
         loop {
             if self.memory.watch.is_careful()
                 && self.has_room()
@@ -198,6 +196,7 @@ impl<'a> Session<'a> {
             return Ok(true);
         }
         while self.has_room() {
+            let before = self.line.outstanding();
             let received = match self.replication.next_frame()? {
                 None => return Ok(true),
                 Some(Frame::XLogData { data }) => self.line.receive(data),
@@ -210,6 +209,7 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
             };
+            self.valve.spend(self.line.outstanding().saturating_sub(before));
             match received {
                 Ok(()) if self.memory.watch.is_careful() => return Ok(false),
                 Ok(()) => {}
@@ -282,7 +282,7 @@ impl<'a> Session<'a> {
             Some(landed) = self.flights.next(), if !self.flights.is_empty() => {
                 Event::Landed(landed)
             }
-            (marker, job, marked) = busy(&mut self.marking), if is_marking => {
+            (marker, job, marked) = Marking::done(&mut self.marking), if is_marking => {
                 Event::Marked(marker, job, marked)
             }
             answer = self.desk.answer(), if is_asking => Event::Answered(answer),
@@ -307,6 +307,9 @@ impl<'a> Session<'a> {
         if let Some(quiet) = self.memory.watch.due(Instant::now()) {
             due = due.min(quiet);
         }
+        if let Some(opens) = self.valve.due() {
+            due = due.min(opens);
+        }
         self.desk.due().map_or(due, |desk| due.min(desk))
     }
 
@@ -318,7 +321,7 @@ impl<'a> Session<'a> {
         self.next_feedback = now + self.feedback_interval;
         // The reply to our own status update is what moves a quiet slot: keepalives alone may never
         // come. Without room it would stay unread.
-        let is_reading = matches!(self.intake, Intake::Open) && self.has_room();
+        let is_reading = matches!(self.intake, Intake::Open) && self.may_hold_more();
         self.tell_server(is_reading);
         match self.silence.ask(now, self.replication.heard(), is_reading) {
             Some(Change::FellSilent) => {
@@ -371,6 +374,11 @@ impl<'a> Session<'a> {
     /// Whether more messages may be taken in. One event after the other where one of them may end
     /// the process.
     fn has_room(&self) -> bool {
+        self.valve.is_open() && self.may_hold_more()
+    }
+
+    /// The same, however fast it comes.
+    fn may_hold_more(&self) -> bool {
         let is_alone = || {
             let is_parking = self.line.has_leaving() || self.desk.is_busy();
             !self.line.is_moving() && !self.line.has_waiting() && !is_parking
@@ -433,13 +441,5 @@ impl<'a> Session<'a> {
             probe_key: self.probe_key,
         };
         End::Hold(Box::new(held), failure)
-    }
-}
-
-/// The mark that is under way; only called while there is one.
-async fn busy(marking: &mut Option<Marking>) -> (Box<Marker>, Job, Result<Marked>) {
-    match marking {
-        Some(Marking::Busy(future)) => future.await,
-        _ => std::future::pending().await,
     }
 }

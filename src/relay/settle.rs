@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
 
@@ -149,6 +150,22 @@ pub struct Marker {
     after_publish: AfterPublish,
     mark: Option<Statement>,
     visible: Statement,
+}
+
+/// The rows that are being marked, and who marks them.
+pub(super) enum Marking {
+    Idle(Box<Marker>),
+    Busy(BoxFuture<'static, (Box<Marker>, Job, Result<Marked>)>),
+}
+
+impl Marking {
+    /// The mark that is under way; only called while there is one.
+    pub async fn done(marking: &mut Option<Self>) -> (Box<Marker>, Job, Result<Marked>) {
+        match marking {
+            Some(Self::Busy(future)) => future.await,
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 /// What a mark did.

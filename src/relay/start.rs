@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::outbox::{Selection, message_prefix};
 use crate::postgres::{self, Replication, Standing, Target};
+use crate::rate::Valve;
 use crate::sink::{self, Durable, Facts, Failure, Gate, Sink, Timeouts};
 use crate::telemetry::{Endpoints, Server, Status};
 
@@ -58,6 +59,8 @@ pub(super) struct Start {
     pub claim: Claim,
     /// How often the server is told where we stand.
     pub feedback_interval: Duration,
+    /// What holds it to `max_rate`.
+    pub valve: Valve,
     /// A checkpoint's key, for trying writes.
     pub probe_key: String,
     /// What runs where, for people.
@@ -171,6 +174,7 @@ impl Context {
             marker,
             heart: Some(heart),
             feedback_interval,
+            valve: Valve::new(settings.max_rate.clone()),
         })
     }
 

@@ -3,7 +3,7 @@
 //!
 //! In: an [`Order`], settings. Out: entries that say they are replayed, and an [`Outcome`]. The
 //! sources are `wal` (a temporary copy of a slot that `slots` chose), `table` and `letters`; what
-//! they find goes through `intake` (filter, target, batches), leaves at the speed of `pace`, and
+//! they find goes through `intake` (filter, target, batches), leaves at the rate asked for, and
 //! is remembered by `journal`, so that a replay that was cut off goes on without a gap and without
 //! a repeat. `open` gets all that going, and `run` joins it. It must stay true that the line is not
 //! disturbed: no slot but our own copy is read, and no checkpoint is written; that memory is
@@ -15,7 +15,6 @@ mod letters;
 mod moment;
 mod open;
 mod order;
-mod pace;
 mod run;
 mod slots;
 mod table;

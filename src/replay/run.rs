@@ -6,18 +6,16 @@
 
 use std::future::Future;
 
-use tokio::time::{Instant, sleep_until};
-
 use super::intake::{Intake, Tally};
 use super::journal::GO_ON;
 use super::letters::Letters;
 use super::open::{self, Opened};
 use super::order::Order;
-use super::pace::Pace;
 use super::table::Table;
 use super::wal::Wal;
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::rate::Limit;
 use crate::shutdown::Shutdown;
 
 /// What is worth telling while a replay is under way.
@@ -141,8 +139,8 @@ async fn publish(
     tell: &mut dyn FnMut(Told<'_>),
 ) -> Result<Outcome> {
     let Some(mut journal) = journal else { unreachable!("only a dry run has no journal") };
-    let mut pace = Pace::new(order.rate);
-    intake.bound(pace.events_max(settings.batch_size.get()));
+    let limit = Limit::new(order.rate);
+    intake.bound(limit.together(settings.batch_size.get()));
     loop {
         let more = tokio::select! {
             biased;
@@ -151,11 +149,8 @@ async fn publish(
         };
         // What was taken in leaves, also at the end: a moment's work.
         while let Some(load) = intake.next() {
-            let (now, events) = (Instant::now(), load.batch.events());
-            let departure = pace.departure(events, now);
-            if departure > now {
-                feed.during(sleep_until(departure)).await?;
-            }
+            feed.during(limit.pass()).await?;
+            limit.spend(u64::try_from(load.batch.events()).unwrap_or(u64::MAX));
             feed.during(journal.publish(load)).await??;
         }
         journal.advance(intake.last());

@@ -1,7 +1,5 @@
 //! What somebody wants to know, and whom to tell how far it has got.
 
-use std::time::{Duration, Instant};
-
 use crate::error::{Error, Result};
 
 /// The range, and how to go about it.
@@ -68,26 +66,4 @@ pub trait Watch {
     fn begin(&mut self, what: &'static str, total: Option<u64>);
     /// So many are done.
     fn reach(&mut self, done: u64);
-}
-
-/// Keeps to a rate.
-pub(super) struct Pace {
-    per_second: Option<u32>,
-    began: Instant,
-    done: u64,
-}
-
-impl Pace {
-    pub fn new(per_second: Option<u32>) -> Self {
-        Self { per_second, began: Instant::now(), done: 0 }
-    }
-
-    /// So many more were read: returns when the next may be.
-    pub async fn after(&mut self, more: usize) {
-        self.done = self.done.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
-        let Some(per_second) = self.per_second else { return };
-        let millis = self.done.saturating_mul(1_000) / u64::from(per_second.max(1));
-        let due = Duration::from_millis(millis);
-        tokio::time::sleep(due.saturating_sub(self.began.elapsed())).await;
-    }
 }

@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::asked::{Asked, Pace, Watch};
+use super::asked::{Asked, Watch};
 use super::settled::{Ground, State};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::outbox::{Defaults, Envelope, OccurredAt, Selection, Unfit, moment};
 use crate::postgres::{from_sql, names_and_types};
+use crate::rate::Limit;
 
 const BOUNDS: &str = include_str!("../../sql/queries/verify_bounds.sql");
 const MOMENT: &str = include_str!("../../sql/queries/verify_moment.sql");
@@ -181,7 +182,7 @@ impl Outbox {
     pub async fn read(
         &self,
         range: &Range,
-        pace: &mut Pace,
+        limit: &Limit,
         watch: &mut impl Watch,
         mut show: impl FnMut(&Row) -> Result<()>,
     ) -> Result<()> {
@@ -197,7 +198,8 @@ impl Outbox {
             after = end;
             done += u64::try_from(count).unwrap_or(0);
             watch.reach(done);
-            pace.after(count).await;
+            limit.spend(u64::try_from(count).unwrap_or(u64::MAX));
+            limit.pass().await;
         }
         Ok(())
     }

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use super::asked::{Asked, Pace, Watch};
+use super::asked::{Asked, Watch};
 use super::outbox::{Outbox, Range};
 use super::streams::{Streams, failed};
 use crate::config::Settings;
 use crate::contract::{Contract, Subject, Violation};
 use crate::error::Result;
 use crate::postgres::{self, Target};
+use crate::rate::Limit;
 use crate::sink::{Entry, Event, Scan, Sink, Timeouts};
 
 /// Types of events that are counted one by one; the rest are counted together.
@@ -128,14 +129,14 @@ pub async fn check_schemas(
         streams: Streams::new(&held.asked.streams, &settings.stream_name)?,
         answer: Conformity { table: settings.outbox_table.to_string(), ..Conformity::default() },
     };
-    let mut pace = Pace::new(held.asked.rate);
-    search.read_rows(&outbox, &range, &mut pace, watch).await?;
+    let limit = Limit::new(held.asked.rate);
+    search.read_rows(&outbox, &range, &limit, watch).await?;
     if held.has_entries {
         let timeouts =
             Timeouts { connect: settings.connect_timeout, reply: settings.redis_timeout };
         let sink = Sink::connect(&settings.redis_url, timeouts).await;
         let sink = sink.map_err(|failure| failure.into_error("cannot connect to Redis"))?;
-        search.read_entries(&sink, &range, &mut pace, watch).await?;
+        search.read_entries(&sink, &range, &limit, watch).await?;
         search.answer.streams = search.streams.names();
     }
     Ok(search.answer)
@@ -147,14 +148,14 @@ impl Search<'_> {
         &mut self,
         outbox: &Outbox,
         range: &Range,
-        pace: &mut Pace,
+        limit: &Limit,
         watch: &mut impl Watch,
     ) -> Result<()> {
         let is_told_by_name = !self.held.has_rows && !self.held.asked.streams.is_empty();
         if is_told_by_name {
             return Ok(());
         }
-        outbox.read(range, pace, watch, |row| self.add_row(outbox, row)).await
+        outbox.read(range, limit, watch, |row| self.add_row(outbox, row)).await
     }
 
     fn add_row(&mut self, outbox: &Outbox, row: &tokio_postgres::Row) -> Result<()> {
@@ -180,7 +181,7 @@ impl Search<'_> {
         &mut self,
         sink: &Sink,
         range: &Range,
-        pace: &mut Pace,
+        limit: &Limit,
         watch: &mut impl Watch,
     ) -> Result<()> {
         watch.begin("entries", None);
@@ -199,7 +200,8 @@ impl Search<'_> {
                 }
                 done += u64::try_from(page.len()).unwrap_or(0);
                 watch.reach(done);
-                pace.after(page.len()).await;
+                limit.spend(u64::try_from(page.len()).unwrap_or(u64::MAX));
+                limit.pass().await;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@
 
 use tokio_postgres::Row;
 
-use super::asked::{Asked, Pace, Watch};
+use super::asked::{Asked, Watch};
 use super::compare::{Compare, Strangers, Suspect};
 use super::findings::{Report, Rows};
 use super::missing::{IDS_MAX, Missing};
@@ -22,6 +22,7 @@ use super::suspects::Bench;
 use crate::config::{AfterPublish, Settings};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target};
+use crate::rate::Limit;
 use crate::sink::{Entry, Scan, Seen, Sink, Timeouts, Values, compact};
 
 /// Parts of what is compared: one is in memory at a time.
@@ -71,10 +72,10 @@ impl Search<'_> {
             clock.map_err(|failure| failure.into_error("cannot ask Redis for its clock"))?;
         let range = self.outbox.range(self.settings, self.asked).await?;
         self.report.ids = range.ids;
-        let mut pace = Pace::new(self.asked.rate);
-        self.read_rows(&range, &mut pace, watch).await?;
+        let limit = Limit::new(self.asked.rate);
+        self.read_rows(&range, &limit, watch).await?;
         let confirmed = self.confirm().await?;
-        self.read_streams(&mut pace, watch).await?;
+        self.read_streams(&limit, watch).await?;
         let missing = self.compare(&range, began_ms, watch).await?;
         self.tell(&confirmed);
         if let Some(repair) = self.asked.repair {
@@ -105,11 +106,11 @@ impl Search<'_> {
     async fn read_rows(
         &mut self,
         range: &Range,
-        pace: &mut Pace,
+        limit: &Limit,
         watch: &mut impl Watch,
     ) -> Result<()> {
         let Self { outbox, streams, events, report, ages, .. } = self;
-        let read = outbox.read(range, pace, watch, |row| {
+        let read = outbox.read(range, limit, watch, |row| {
             let Some(record) = read_row(outbox, row, streams, &mut report.rows)? else {
                 return Ok(());
             };
@@ -133,7 +134,7 @@ impl Search<'_> {
         Ok(confirmed)
     }
 
-    async fn read_streams(&mut self, pace: &mut Pace, watch: &mut impl Watch) -> Result<()> {
+    async fn read_streams(&mut self, limit: &Limit, watch: &mut impl Watch) -> Result<()> {
         // Entries of the range cannot be much older than its rows.
         let from_ms = match self.ages.oldest_ms {
             Some(oldest) if self.asked.is_limited() && !self.ages.has_undated => {
@@ -155,7 +156,8 @@ impl Search<'_> {
                     self.add_entry(number, entry)?;
                 }
                 watch.reach(self.report.entries.read);
-                pace.after(page.len()).await;
+                limit.spend(u64::try_from(page.len()).unwrap_or(u64::MAX));
+                limit.pass().await;
             }
         }
         // Asked last: what is trimmed while the streams are read was trimmed, not lost.

@@ -47,6 +47,7 @@ mod parking;
 mod payloads;
 mod poll;
 mod poll_order;
+mod rate;
 mod replay;
 mod retention;
 mod retry;
