@@ -52,7 +52,7 @@ const fn told(name: &'static str, says: &'static str, at_most: f64, unit: &'stat
     Mark { name, says, wanted: Wanted::AtMost(at_most), unit, kind: Kind::Told }
 }
 
-const MARKS: [Mark; 22] = [
+const MARKS: [Mark; 23] = [
     ratio("keep/source", "drain, keep, fields: rate / pg_recvlogical", 0.8),
     ratio("keep/bound", "drain, keep, fields: rate / two-core bound", 0.85),
     ratio("json/source", "drain, keep, json: rate / pg_recvlogical", 0.9),
@@ -64,6 +64,7 @@ const MARKS: [Mark; 22] = [
     ratio("poll/one by one", "poll, original indexes: memory / one by one", 20.0),
     ratio("poll ours/one by one", "poll, our indexes: memory / one by one", 20.0),
     told("producers p99", "commit p99: beside a drain / quiet", 2.0, ""),
+    told("producers gently p99", "the same, with max_rate = 10000", 2.0, ""),
     told("1000 p50", "latency, 1,000 commits/s: p50", 0.2, " ms"),
     told("1000 p99", "latency, 1,000 commits/s: p99", 0.6, " ms"),
     told("1000 p99.9", "latency, 1,000 commits/s: p99.9", 1.5, " ms"),

@@ -18,6 +18,8 @@ use crate::writers::{self, Commit, Schedule};
 /// Commits per second.
 const RATE: u32 = 200;
 const ROUNDS: u32 = 3;
+/// `max_rate` of a relay that catches up gently.
+const GENTLY: &str = "10000";
 /// How long the servers are left to the writers in each round.
 const QUIET: Duration = Duration::from_secs(4);
 /// Commits before the measured ones.
@@ -30,6 +32,7 @@ const SLOT: &str = "bench_producers";
 pub struct Producers {
     quiet: Vec<Duration>,
     beside: Vec<Duration>,
+    gently: Vec<Duration>,
 }
 
 pub async fn measure(scene: &mut Scene, backlog: &Backlog) -> Result<Producers, Box<dyn Error>> {
@@ -38,11 +41,15 @@ pub async fn measure(scene: &mut Scene, backlog: &Backlog) -> Result<Producers, 
         scene.settle().await?;
         quiet.extend(alone(scene, 2 * round).await?);
         scene.settle().await?;
-        beside.extend(drained(scene, backlog, 2 * round + 1).await?);
+        beside.extend(drained(scene, backlog, "off", 2 * round + 1).await?);
     }
+    scene.settle().await?;
+    // Long enough by itself.
+    let mut gently = drained(scene, backlog, GENTLY, 2 * ROUNDS).await?;
     quiet.sort_unstable();
     beside.sort_unstable();
-    Ok(Producers { quiet, beside })
+    gently.sort_unstable();
+    Ok(Producers { quiet, beside, gently })
 }
 
 async fn alone(scene: &Scene, share: u32) -> Result<Vec<Duration>, Box<dyn Error>> {
@@ -55,6 +62,7 @@ async fn alone(scene: &Scene, share: u32) -> Result<Vec<Duration>, Box<dyn Error
 async fn drained(
     scene: &Scene,
     backlog: &Backlog,
+    max_rate: &str,
     share: u32,
 ) -> Result<Vec<Duration>, Box<dyn Error>> {
     scene.copy_slot(backlog.slot, SLOT).await?;
@@ -62,7 +70,8 @@ async fn drained(
     // Until its warm-up is over the relay is not there.
     tokio::time::sleep(2 * Duration::from_secs(1) * WARM_UP / RATE).await;
     let began = Instant::now();
-    let mut relay = scene.settings.clone().with("slot_name", SLOT).start();
+    let settings = scene.settings.clone().with("slot_name", SLOT).with("max_rate", max_rate);
+    let mut relay = settings.start();
     until_marked(&relay, backlog.rows).await?;
     let times = writing.end(Some((began, Instant::now()))).await?;
     relay.drain().await;
@@ -107,9 +116,10 @@ impl Writing {
 
 impl Producers {
     pub fn note(&self, marks: &mut Marks) {
-        let [quiet, beside] =
-            [&self.quiet, &self.beside].map(|times| percentile(times, 990).as_secs_f64());
+        let [quiet, beside, gently] = [&self.quiet, &self.beside, &self.gently]
+            .map(|times| percentile(times, 990).as_secs_f64());
         marks.note("producers p99", beside / quiet);
+        marks.note("producers gently p99", gently / quiet);
     }
 
     pub fn report(&self, report: &Report) {
@@ -117,9 +127,12 @@ impl Producers {
         report.line(&format!("Commits of a writer, {RATE}/s, from INSERT sent to COMMIT answered"));
         report.line("");
         report.line(&format!("  {:<32}{:>10}{:>10}{:>10}", "", "commits", "p50", "p99"));
-        for (name, times) in
-            [("quiet servers", &self.quiet), ("beside a drain that marks", &self.beside)]
-        {
+        let gently = format!("the same, max_rate = {GENTLY}");
+        for (name, times) in [
+            ("quiet servers", &self.quiet),
+            ("beside a drain that marks", &self.beside),
+            (&gently, &self.gently),
+        ] {
             let [p50, p99] = [500, 990].map(|permille| human(percentile(times, permille)));
             report.line(&format!("  {name:<32}{:>10}{p50:>10}{p99:>10}", times.len()));
         }

@@ -26,6 +26,8 @@ pub const PAYLOAD_BYTES: usize = 360;
 pub const TRANSACTION_ROWS: usize = 100;
 /// Stands before the backlog for as long as the bench runs; contenders read copies of it.
 pub const BACKLOG_SLOT: &str = "backlog";
+/// WAL that is written before anything is measured; `min_wal_size` keeps its files.
+const SPARE_WAL_MB: usize = 3_000;
 /// `{"pad": "..."}` around the padding.
 const PAYLOAD_FRAME_BYTES: usize = 11;
 
@@ -118,6 +120,7 @@ impl Scene {
         let postgres = Postgres::start_with(&[
             ("shared_buffers", "256MB"),
             ("max_wal_size", "8GB"),
+            ("min_wal_size", "3GB"),
             ("checkpoint_timeout", "1h"),
             ("autovacuum", "off"),
         ])
@@ -135,7 +138,19 @@ impl Scene {
         let scene = Self { redis, postgres, sql, cache, settings, programs };
         // The slot that setup made would hold WAL, and nobody reads it.
         scene.drop_slot("walrelay").await?;
+        scene.write_spare_wal().await?;
         Ok(scene)
+    }
+
+    /// A server that has been up for a while writes its WAL into files it has used before. A new
+    /// one fills each with zeros first, 16 MB under the lock that every commit waits for.
+    async fn write_spare_wal(&self) -> Done {
+        disk::need(SPARE_WAL_MB * 1_000_000)?;
+        let write = "SELECT pg_logical_emit_message(false, 'bench', repeat('x', 1000000))
+                     FROM generate_series(1, $1::int4)";
+        self.sql.execute(write, &[&i32::try_from(SPARE_WAL_MB)?]).await?;
+        self.sql.batch_execute("SELECT pg_switch_wal(); CHECKPOINT").await?;
+        Ok(())
     }
 
     /// Writes a backlog into an empty outbox. Its slot is older than its rows, so that it holds
