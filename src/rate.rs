@@ -42,6 +42,12 @@ impl Limit {
         Self(per_second.map(|per_second| Arc::new(bucket(per_second))))
     }
 
+    /// Events a second; none is as fast as it goes.
+    #[must_use]
+    pub fn per_second(&self) -> Option<u64> {
+        self.0.as_ref().map(|bucket| bucket.per_second)
+    }
+
     /// Events that go together so that all go evenly: a moment's worth, of `otherwise` at most.
     #[must_use]
     pub fn together(&self, otherwise: usize) -> usize {

@@ -40,6 +40,7 @@ pub(super) struct Endpoints {
     pub stream: String,
     pub after_publish: String,
     pub durability: String,
+    pub max_rate: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

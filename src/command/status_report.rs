@@ -35,6 +35,8 @@ pub(super) struct Report {
     pub stream: Option<String>,
     pub after_publish: Option<String>,
     pub durability: Option<String>,
+    /// Events a second at most.
+    pub max_rate: Option<u64>,
     /// The end of PostgreSQL's WAL.
     pub current_lsn: Option<String>,
     pub lag: Lag,
@@ -192,6 +194,7 @@ impl Report {
             stream: known(endpoints.stream),
             after_publish: known(endpoints.after_publish),
             durability: known(endpoints.durability),
+            max_rate: endpoints.max_rate,
             lag: document.lag,
             rates: document.rates,
             heartbeat: document.heartbeat,

@@ -206,7 +206,10 @@ impl Page {
         if let (Some(table), Some(stream)) = (&report.table, &report.stream) {
             let after = report.after_publish.as_deref().unwrap_or("?");
             let durability = report.durability.as_deref().unwrap_or("?");
-            let text = format!("{table} to {stream}, {after}, durability {durability}");
+            let mut text = format!("{table} to {stream}, {after}, durability {durability}");
+            if let Some(rate) = report.max_rate {
+                let _always = write!(text, ", at most {rate}/s");
+            }
             self.add_foreign("outbox", None, &text);
         }
     }

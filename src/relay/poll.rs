@@ -143,6 +143,7 @@ impl Poll {
             stream: settings.stream_name.clone(),
             after_publish: settings.after_publish.name(),
             durability: describe(settings, durable),
+            max_rate: settings.max_rate.per_second(),
         };
         let parked = Arc::clone(&self.parked);
         let ground = Ground { settings, target, status, sink, facts, durable, parked };
@@ -251,6 +252,7 @@ fn announce(context: &Context, endpoints: &Endpoints, is_notified: bool, is_firs
         entry_format = settings.entry_format.name(),
         after_publish = endpoints.after_publish,
         durability = endpoints.durability,
+        max_rate = endpoints.max_rate,
         "polling"
     );
 }

@@ -247,6 +247,7 @@ fn announce(context: &Context, start: &Start, is_first: bool) {
             entry_format = settings.entry_format.name(),
             after_publish = endpoints.after_publish,
             durability = endpoints.durability,
+            max_rate = endpoints.max_rate,
             "streaming"
         );
     } else {

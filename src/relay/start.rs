@@ -189,6 +189,7 @@ impl Context {
             stream: settings.stream_name.clone(),
             after_publish: settings.after_publish.name(),
             durability: describe(settings, durable),
+            max_rate: settings.max_rate.per_second(),
         }
     }
 

@@ -205,6 +205,7 @@ mod tests {
                 stream,
                 durability,
                 after_publish: "delete",
+                max_rate: Some(u64::MAX),
             });
             status.stops(&Error::transient("x".repeat(400)).hint("y".repeat(200)));
             let [received, confirmed] = [Lsn::new(u64::MAX), Lsn::new(1)];

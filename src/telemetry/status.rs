@@ -47,6 +47,8 @@ pub struct Endpoints {
     pub after_publish: &'static str,
     /// When an entry counts as safe.
     pub durability: String,
+    /// Events a second at most.
+    pub max_rate: Option<u64>,
 }
 
 /// Where the line stands.

@@ -45,6 +45,7 @@ async fn the_line_keeps_to_it_and_lives_on_meanwhile() {
     world.assert_all_published().await;
     world.until_marked().await;
     world.until_confirmed().await;
+    assert_eq!(relay.status().await["endpoints"]["max_rate"], RATE);
     assert_eq!(relay.status().await["reconnects"]["restarts"], 0, "{}", relay.output());
     relay.drain().await;
 }

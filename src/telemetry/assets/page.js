@@ -81,6 +81,7 @@ function showState(status) {
     `for ${duration(status.state_seconds)}`,
     status.mode && `mode ${status.mode}`,
     status.endpoints?.durability && `durability ${status.endpoints.durability}`,
+    status.endpoints?.max_rate && `at most ${status.endpoints.max_rate}/s`,
     isNumber(beat) && `round trip ${seconds(beat)}`,
     `up ${duration(status.uptime_seconds)}`,
   ];
