@@ -123,7 +123,15 @@ async fn measure(
     let mut scene = Scene::start().await?;
     report.machine(&mut scene).await?;
     let mut drain_rss_mb = None;
-    if parts.has_any(&[Part::Throughput, Part::Polling, Part::Producers]) {
+    // First of all, while there is spare WAL for certain; what they write would be in the way.
+    if parts.has(Part::Producers) {
+        let backlog = scene.fill(Backlog::of_rows(rows)).await?;
+        let producers = producers::measure(&mut scene, &backlog).await?;
+        producers.report(report);
+        producers.note(marks);
+        scene.drop_slot(backlog.slot).await?;
+    }
+    if parts.has_any(&[Part::Throughput, Part::Polling]) {
         drain_rss_mb = backlog(&mut scene, report, parts, rows, marks).await?;
     }
     if parts.has(Part::Transaction) {
@@ -169,11 +177,6 @@ async fn backlog(
             report.polling(&polled);
             marks.note(polled.mark, polled.memory / polled.one_by_one);
         }
-    }
-    if parts.has(Part::Producers) {
-        let producers = producers::measure(scene, &backlog).await?;
-        producers.report(report);
-        producers.note(marks);
     }
     scene.drop_slot(backlog.slot).await?;
     Ok(drain_rss_mb)

@@ -27,7 +27,7 @@ pub const TRANSACTION_ROWS: usize = 100;
 /// Stands before the backlog for as long as the bench runs; contenders read copies of it.
 pub const BACKLOG_SLOT: &str = "backlog";
 /// WAL that is written before anything is measured; `min_wal_size` keeps its files.
-const SPARE_WAL_MB: usize = 3_000;
+const SPARE_WAL_MB: usize = 6_000;
 /// `{"pad": "..."}` around the padding.
 const PAYLOAD_FRAME_BYTES: usize = 11;
 
@@ -119,8 +119,8 @@ impl Scene {
         // they always do.
         let postgres = Postgres::start_with(&[
             ("shared_buffers", "256MB"),
-            ("max_wal_size", "8GB"),
-            ("min_wal_size", "3GB"),
+            ("max_wal_size", "12GB"),
+            ("min_wal_size", "6GB"),
             ("checkpoint_timeout", "1h"),
             ("autovacuum", "off"),
         ])
