@@ -369,6 +369,8 @@ impl<'a> Session<'a> {
             && !self.line.has_waiting()
             && matches!(self.intake, Intake::Open)
             && self.line.has_room()
+            // Closed, there may be more at hand that is not taken in.
+            && self.valve.is_open()
     }
 
     /// Whether more messages may be taken in. One event after the other where one of them may end

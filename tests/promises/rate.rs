@@ -92,14 +92,19 @@ async fn pollers_keep_to_it() {
     relay.drain().await;
 }
 
-/// A wish to stop does not wait until the rest would have been allowed.
+/// What waits for its turn is late, and a wish to stop does not wait for it.
 #[tokio::test]
-async fn the_slowest_rate_stops_when_told_to_and_goes_on_where_it_was() {
+async fn a_slow_rate_tells_how_late_it_is_stops_when_told_to_and_goes_on_where_it_was() {
     let world = World::new().await;
     let client = world.postgres.client().await;
     insert_many(&client, 1, 1_000).await.unwrap();
-    let mut slow = world.settings.clone().with("max_rate", "1").start_ready().await;
-    world.consumer().until_len(1).await;
+    let mut slow = world.settings.clone().with("max_rate", "10").start_ready().await;
+    let is_late = async || slow.status().await["lag"]["seconds"].as_f64() > Some(0.0);
+    wait::until("the relay is late", PATIENCE, async || is_late().await.then_some(())).await;
+    for there in [2, 5, 10] {
+        world.consumer().until_len(there).await;
+        assert!(is_late().await, "with {there} of 1,000 events there");
+    }
     slow.drain().await;
     let there = world.consumer().len().await.unwrap_or_default();
     assert!(there < 1_000, "{there}");
