@@ -29,7 +29,9 @@ const FIND_UNSETTLED: &str = include_str!("../../sql/queries/find_unsettled.sql"
 
 /// Rows of one claim: one wait for Redis's disk serves them all, and their payloads are never in
 /// memory together.
-const CLAIM_ROWS: i64 = 2_000;
+const CLAIM_ROWS: usize = 2_000;
+/// With `max_rate` as many as go in this time: a round is delivered without a pause.
+const CLAIM_TIME: Duration = Duration::from_secs(1);
 /// How the length of a UUID's text is known.
 const UUID_CHARS: usize = 36;
 
@@ -71,6 +73,7 @@ pub struct Desk {
     pub system_id: String,
     table: String,
     slot_name: String,
+    claim_rows: i64,
     event_id_is_uuid: bool,
     look: Statement,
     dead: Statement,
@@ -116,10 +119,12 @@ impl Desk {
         let ids = [Type::INT8_ARRAY];
         let failed = |error| from_sql("cannot read the system identifier", error);
         let system_id = client.query_one(SYSTEM_IDENTIFIER, &[]).await.map_err(failed)?.get(0);
+        let claim_rows = settings.max_rate.within(CLAIM_TIME, CLAIM_ROWS);
         Ok(Self {
             settler: Settler::prepare(&client, table, settings.after_publish, slot).await?,
             system_id,
             slot_name: settings.slot_name.clone(),
+            claim_rows: i64::try_from(claim_rows).unwrap_or(i64::MAX),
             event_id_is_uuid: selection.parts().is_uuid("event_id"),
             look: prepare(LOOK_FOR_DUE, "", &[]).await?,
             dead: prepare(COUNT_DEAD, "", &[]).await?,
@@ -166,7 +171,8 @@ impl Desk {
 
     /// Picks rows that are due, of the lowest class above `above`, and begins their attempts.
     pub async fn start(&self, above: i32) -> Result<Vec<Picked>> {
-        let rows = self.client.query(&self.start, &[&above, &CLAIM_ROWS, &self.slot_name]).await;
+        let rows =
+            self.client.query(&self.start, &[&above, &self.claim_rows, &self.slot_name]).await;
         let rows = rows.map_err(self.failed("pick"))?;
         let count = |row: &SqlRow, column: &str| row.get::<_, i64>(column);
         let mut picked: Vec<Picked> = rows

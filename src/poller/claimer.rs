@@ -119,6 +119,8 @@ impl Claimer {
     /// A round up to its delivery. The lane comes out of it with its transaction open, if there is
     /// a lot.
     pub async fn round(&mut self, lane: &mut Lane) -> Result<Result<Lot, Found>, Trouble> {
+        // Here nobody waits for us; in the claim there is little to wait for then.
+        self.courier.terms().rate.pass().await;
         if !self.is_busy {
             let breadth = self.breadth(Instant::now());
             let began = Instant::now();
@@ -284,7 +286,9 @@ impl Claimer {
             if !is_last && part.len() < part_rows && bytes < PART_BYTES {
                 continue;
             }
-            rate.pass().await;
+            if !part.is_empty() {
+                rate.pass().await;
+            }
             self.deliver(&std::mem::take(&mut part), tour).await?;
             bytes = 0;
             if is_last {
@@ -321,6 +325,7 @@ impl Claimer {
                 self.judge(&[row], &[outcome], tour).await?;
             } else {
                 let Some(row) = lane.claimed(id).await? else { continue };
+                self.courier.terms().rate.pass().await;
                 self.deliver(&[row], tour).await?;
             }
             delivery.forget(&self.begun_key, &[name]).await?;

@@ -65,7 +65,7 @@ pub struct Terms {
     pub origin: String,
     /// What payloads are held against.
     pub contract: Option<Arc<Contract>>,
-    /// How many events a second; who claims waits for it, before he does.
+    /// How many events a second; who delivers waits for it.
     pub rate: Limit,
 }
 

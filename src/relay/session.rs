@@ -323,7 +323,9 @@ impl<'a> Session<'a> {
         // come. Without room it would stay unread.
         let is_reading = matches!(self.intake, Intake::Open) && self.may_hold_more();
         self.tell_server(is_reading);
-        match self.silence.ask(now, self.replication.heard(), is_reading) {
+        // While the rate holds back what has arrived nothing more is read from the socket.
+        let may_hear = is_reading && self.valve.is_open();
+        match self.silence.ask(now, self.replication.heard(), may_hear) {
             Some(Change::FellSilent) => {
                 tracing::warn!("PostgreSQL does not answer: nothing comes from it until it does");
                 self.status.enter(State::Silent);

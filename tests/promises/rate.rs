@@ -7,13 +7,13 @@ use tokio_postgres::Client;
 
 use crate::harness::relay::Settings;
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{World, count, insert, insert_many};
+use crate::harness::world::{STREAM, World, count, insert, insert_many};
 use crate::shards::{assert_all_published, shards};
 
 const RATE: u32 = 400;
 const EVENTS: u32 = 1_000;
-/// So many may go at once, and the last ones go before their time is over.
-const AT_ONCE: u32 = RATE / 50 + 1;
+/// So many may go at once, and the last ones before their time is over: twice what goes in 20 ms.
+const AT_ONCE: u32 = RATE / 25 + 1;
 
 fn limited(settings: &Settings) -> Settings {
     settings.clone().with("max_rate", &RATE.to_string())
@@ -89,6 +89,33 @@ async fn pollers_keep_to_it() {
     until_all(&world, began).await;
     world.assert_all_published().await;
     world.until_marked().await;
+    relay.drain().await;
+}
+
+/// As many as go in a second are tried without a pause, and no more.
+#[tokio::test]
+async fn parked_events_that_are_due_keep_to_it() {
+    let world = World::new().await;
+    world.redis.run(&format!("SET {STREAM} taken")).await;
+    let settings = limited(&world.settings).with("durability", "memory");
+    let settings = settings.with("retry_base_delay", "100ms").with("retry_multiplier", "1");
+    let settings = settings.with("max_retry_attempts", "1000").with("poll_interval", "100ms");
+    let mut relay = settings.start();
+    let client = world.postgres.client().await;
+    insert_all(&client).await;
+    let parked = "identity.outbox WHERE next_attempt_at IS NOT NULL";
+    wait::until_equal("parked rows", i64::from(EVENTS), PATIENCE, async || {
+        count(&client, parked).await
+    })
+    .await;
+    let began = Instant::now();
+    world.redis.run(&format!("DEL {STREAM}")).await;
+    world.consumer().until_len(usize::try_from(EVENTS).unwrap()).await;
+    let took = began.elapsed();
+    assert!(
+        took + Duration::from_secs(1) >= at_least(),
+        "{EVENTS} events at {RATE} a second in {took:?}"
+    );
     relay.drain().await;
 }
 

@@ -80,7 +80,6 @@ async fn a_table_that_nobody_has_analysed_is_not_read_whole() {
     insert_many(&client, 20_001, 20_100).await.unwrap();
     world.consumer().until_len(20_100).await;
     again.drain().await;
-    std::fs::write("/tmp/pglog", world.postgres.log()).unwrap();
     assert_eq!(whole_reads(&world).await, before);
 }
 
