@@ -63,12 +63,16 @@ impl Limit {
     }
 
     /// So many events have gone.
-    pub fn spend(&self, events: u64) {
-        if let Some(bucket) = &self.0
-            && events > 0
-        {
-            bucket.spend(events, Instant::now());
+    pub fn spend(&self, events: usize) {
+        if let Some(bucket) = &self.0 {
+            bucket.spend(u64::try_from(events).unwrap_or(u64::MAX), Instant::now());
         }
+    }
+
+    /// The same; returns when more may go.
+    pub async fn after(&self, events: usize) {
+        self.spend(events);
+        self.pass().await;
     }
 
     /// When more may go, if not now. Who waits until then need not ask again.
@@ -123,8 +127,11 @@ impl Valve {
 
     /// So many events have gone; it may be closed now.
     pub fn spend(&mut self, events: u64) {
-        self.limit.spend(events);
-        self.opens = self.limit.closed_until();
+        if let Some(bucket) = &self.limit.0 {
+            let now = Instant::now();
+            bucket.spend(events, now);
+            self.opens = bucket.closed_until(now);
+        }
     }
 
     /// Whether more may go.
@@ -191,7 +198,7 @@ mod tests {
         assert_eq!(limit(3).together(256), 1);
         assert_eq!(limit(1_000_000).together(256), 256);
         let none = Limit::new(None);
-        none.spend(u64::MAX);
+        none.spend(usize::MAX);
         assert_eq!((none.together(256), none.closed_until()), (256, None));
     }
 

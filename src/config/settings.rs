@@ -361,23 +361,14 @@ impl Loaded {
             outbox_table,
             stream_name: self.stream_name()?,
             entry_format: self.word("entry_format", EntryFormat::parse)?,
-            stream_maxlen: self.word("stream_maxlen", |word| match word {
-                "off" => Some(None),
-                count => Some(Some(values::count(count).ok().and_then(NonZeroU64::new)?)),
-            })?,
+            stream_maxlen: self.or_off("stream_maxlen", counted)?,
             after_publish: self.after_publish()?,
             durability: self.value("durability", Durability::parse)?,
             auto_create: self.value("auto_create", values::switch)?,
             batch_size: self.at_least_one("batch_size")?,
             batch_bytes: self.whole("batch_bytes")?,
             batches_in_flight: self.at_least_one("batches_in_flight")?,
-            max_rate: self.word("max_rate", |word| match word {
-                "off" => Some(Limit::default()),
-                rate => {
-                    let rate = values::count(rate).ok()?;
-                    Some(Limit::new(Some(u32::try_from(rate).ok()?)))
-                }
-            })?,
+            max_rate: Limit::new(self.or_off("max_rate", counted)?),
             max_event_bytes: self.max_event_bytes()?,
             feedback_interval: self.duration("feedback_interval")?,
             connect_timeout: self.duration("connect_timeout")?,
@@ -394,8 +385,8 @@ impl Loaded {
             dlq_stream_name: self.text("dlq_stream_name").map(str::to_owned),
             poll_interval: self.duration("poll_interval")?,
             retry: self.retry()?,
-            heartbeat_interval: self.duration_or_off("heartbeat_interval")?,
-            retention: self.duration_or_off("retention")?,
+            heartbeat_interval: self.or_off("heartbeat_interval", values::duration)?,
+            retention: self.or_off("retention", values::duration)?,
             schema_dir: self.schema_dir(),
             schema_validation: self.word("schema_validation", SchemaValidation::parse)?,
             schema_strict: self.value("schema_strict", values::switch)?,
@@ -403,10 +394,14 @@ impl Loaded {
         })
     }
 
-    fn duration_or_off(&self, name: &str) -> Result<Option<Duration>> {
+    fn or_off<T, E>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>> {
         self.word(name, |word| match word {
             "off" => Some(None),
-            duration => Some(Some(values::duration(duration).ok()?)),
+            other => parse(other).ok().map(Some),
         })
     }
 
@@ -428,6 +423,11 @@ impl Loaded {
     fn at_least_one(&self, name: &str) -> Result<NonZeroUsize> {
         self.whole(name).map(|count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
     }
+}
+
+/// As many as `T` can hold.
+fn counted<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
+    T::try_from(values::count(text)?).map_err(|_| "is out of range")
 }
 
 fn not_set(name: &str) -> Error {

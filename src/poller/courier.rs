@@ -215,7 +215,7 @@ impl Courier {
         deadline: u64,
         refused: &mut HashSet<Vec<u8>>,
     ) -> Result<Vec<Outcome>, Failure> {
-        self.terms.rate.spend(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+        self.terms.rate.spend(rows.len());
         let outcomes = vec![Outcome::Behind; rows.len()];
         let mut round = Round { rows, deadline, outcomes, refused: std::mem::take(refused) };
         for stage in self.stages(rows) {

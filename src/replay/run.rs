@@ -150,7 +150,7 @@ async fn publish(
         // What was taken in leaves, also at the end: a moment's work.
         while let Some(load) = intake.next() {
             feed.during(limit.pass()).await?;
-            limit.spend(u64::try_from(load.batch.events()).unwrap_or(u64::MAX));
+            limit.spend(load.batch.events());
             feed.during(journal.publish(load)).await??;
         }
         journal.advance(intake.last());

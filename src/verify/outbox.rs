@@ -198,8 +198,7 @@ impl Outbox {
             after = end;
             done += u64::try_from(count).unwrap_or(0);
             watch.reach(done);
-            limit.spend(u64::try_from(count).unwrap_or(u64::MAX));
-            limit.pass().await;
+            limit.after(count).await;
         }
         Ok(())
     }

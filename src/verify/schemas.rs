@@ -200,8 +200,7 @@ impl Search<'_> {
                 }
                 done += u64::try_from(page.len()).unwrap_or(0);
                 watch.reach(done);
-                limit.spend(u64::try_from(page.len()).unwrap_or(u64::MAX));
-                limit.pass().await;
+                limit.after(page.len()).await;
             }
         }
         Ok(())

@@ -156,8 +156,7 @@ impl Search<'_> {
                     self.add_entry(number, entry)?;
                 }
                 watch.reach(self.report.entries.read);
-                limit.spend(u64::try_from(page.len()).unwrap_or(u64::MAX));
-                limit.pass().await;
+                limit.after(page.len()).await;
             }
         }
         // Asked last: what is trimmed while the streams are read was trimmed, not lost.

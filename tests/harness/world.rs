@@ -80,6 +80,14 @@ impl World {
         .await;
     }
 
+    /// Awaits that PostgreSQL has no session of a relay.
+    pub async fn until_no_session(&self) {
+        let client = self.postgres.client().await;
+        let sessions = "pg_stat_activity WHERE application_name LIKE 'walrelay%'";
+        let ask = async || count(&client, sessions).await;
+        wait::until_equal("sessions of a relay", 0, PATIENCE, ask).await;
+    }
+
     /// Awaits a slot that has confirmed all WAL written until now.
     pub async fn until_confirmed(&self) {
         let client = self.postgres.client().await;

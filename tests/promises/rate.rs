@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
-
-use crate::harness::relay::Settings;
+use crate::harness::parked::park;
+use crate::harness::relay::{Relay, Settings};
 use crate::harness::wait::{self, PATIENCE};
-use crate::harness::world::{STREAM, World, count, insert, insert_many};
+use crate::harness::world::{STREAM, World, insert, insert_many};
 use crate::shards::{assert_all_published, shards};
 
 const RATE: u32 = 400;
@@ -24,24 +23,34 @@ fn at_least() -> Duration {
     Duration::from_secs(1) * (EVENTS - AT_ONCE) / RATE
 }
 
-async fn insert_all(client: &Client) {
-    insert_many(client, 1, i64::from(EVENTS)).await.unwrap();
-}
-
-async fn until_all(world: &World, began: Instant) {
+/// A relay that has published them all, at that rate; `given` may go beside it.
+async fn drained(world: &World, settings: &Settings, given: Duration) -> Relay {
+    let began = Instant::now();
+    let relay = settings.start_ready().await;
     world.consumer().until_len(usize::try_from(EVENTS).unwrap()).await;
     let took = began.elapsed();
-    assert!(took >= at_least(), "{EVENTS} events at {RATE} a second in {took:?}");
+    assert!(took + given >= at_least(), "{EVENTS} events at {RATE} a second in {took:?}");
+    relay
+}
+
+/// The same events, in the table alone.
+async fn without_slot() -> World {
+    let world = World::new().await;
+    world.postgres.run("SELECT pg_drop_replication_slot('walrelay')").await;
+    insert_all(&world).await;
+    world
+}
+
+async fn insert_all(world: &World) {
+    let client = world.postgres.client().await;
+    insert_many(&client, 1, i64::from(EVENTS)).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_line_keeps_to_it_and_lives_on_meanwhile() {
     let world = World::new().await;
-    let client = world.postgres.client().await;
-    insert_all(&client).await;
-    let began = Instant::now();
-    let mut relay = limited(&world.settings).start_ready().await;
-    until_all(&world, began).await;
+    insert_all(&world).await;
+    let mut relay = drained(&world, &limited(&world.settings), Duration::ZERO).await;
     world.assert_all_published().await;
     world.until_marked().await;
     world.until_confirmed().await;
@@ -55,23 +64,16 @@ async fn all_shards_of_a_process_together_keep_to_it() {
     let world = World::bare(&[], &[]).await;
     let settings = limited(&shards(&world.settings, 2));
     settings.setup().await;
-    insert_all(&world.postgres.client().await).await;
-    let began = Instant::now();
-    let mut relay = settings.start_ready().await;
-    until_all(&world, began).await;
+    insert_all(&world).await;
+    let mut relay = drained(&world, &settings, Duration::ZERO).await;
     assert_all_published(&world).await;
     relay.drain().await;
 }
 
 #[tokio::test]
 async fn rows_from_before_the_slot_keep_to_it() {
-    let world = World::new().await;
-    world.postgres.run("SELECT pg_drop_replication_slot('walrelay')").await;
-    insert_all(&world.postgres.client().await).await;
-    let began = Instant::now();
-    let mut relay = limited(&world.settings).start();
-    until_all(&world, began).await;
-    relay.ready().await;
+    let world = without_slot().await;
+    let mut relay = drained(&world, &limited(&world.settings), Duration::ZERO).await;
     world.assert_all_published().await;
     world.until_marked().await;
     relay.drain().await;
@@ -79,14 +81,10 @@ async fn rows_from_before_the_slot_keep_to_it() {
 
 #[tokio::test]
 async fn pollers_keep_to_it() {
-    let world = World::new().await;
-    world.postgres.run("SELECT pg_drop_replication_slot('walrelay')").await;
-    insert_all(&world.postgres.client().await).await;
-    let began = Instant::now();
+    let world = without_slot().await;
     // Else it would wait for Redis' disk most of the time.
     let settings = limited(&world.settings).with("mode", "poll").with("durability", "memory");
-    let mut relay = settings.start_ready().await;
-    until_all(&world, began).await;
+    let mut relay = drained(&world, &settings, Duration::ZERO).await;
     world.assert_all_published().await;
     world.until_marked().await;
     relay.drain().await;
@@ -96,26 +94,10 @@ async fn pollers_keep_to_it() {
 #[tokio::test]
 async fn parked_events_that_are_due_keep_to_it() {
     let world = World::new().await;
-    world.redis.run(&format!("SET {STREAM} taken")).await;
+    park(&world.postgres.client().await, (1, i64::from(EVENTS)), i64::from(EVENTS), STREAM).await;
     let settings = limited(&world.settings).with("durability", "memory");
-    let settings = settings.with("retry_base_delay", "100ms").with("retry_multiplier", "1");
-    let settings = settings.with("max_retry_attempts", "1000").with("poll_interval", "100ms");
-    let mut relay = settings.start();
-    let client = world.postgres.client().await;
-    insert_all(&client).await;
-    let parked = "identity.outbox WHERE next_attempt_at IS NOT NULL";
-    wait::until_equal("parked rows", i64::from(EVENTS), PATIENCE, async || {
-        count(&client, parked).await
-    })
-    .await;
-    let began = Instant::now();
-    world.redis.run(&format!("DEL {STREAM}")).await;
-    world.consumer().until_len(usize::try_from(EVENTS).unwrap()).await;
-    let took = began.elapsed();
-    assert!(
-        took + Duration::from_secs(1) >= at_least(),
-        "{EVENTS} events at {RATE} a second in {took:?}"
-    );
+    let mut relay = drained(&world, &settings, Duration::from_secs(1)).await;
+    world.until_unparked().await;
     relay.drain().await;
 }
 
@@ -138,9 +120,6 @@ async fn a_slow_rate_tells_how_late_it_is_stops_when_told_to_and_goes_on_where_i
     let mut relay = world.settings.start_ready().await;
     insert(&client, 1_001).await.unwrap();
     world.assert_all_published().await;
-    wait::until_equal("rows left", 0, PATIENCE, async || {
-        count(&client, "identity.outbox WHERE NOT published").await
-    })
-    .await;
+    world.until_marked().await;
     relay.drain().await;
 }

@@ -58,10 +58,7 @@ async fn keep_touches_no_row() {
 
 /// How often the whole outbox was read. A session tells when it ends.
 async fn whole_reads(world: &World) -> String {
-    let client = world.postgres.client().await;
-    let sessions = "pg_stat_activity WHERE application_name LIKE 'walrelay%'";
-    wait::until_equal("sessions of a relay", 0, PATIENCE, async || count(&client, sessions).await)
-        .await;
+    world.until_no_session().await;
     let reads = "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname = 'outbox'";
     world.postgres.text(reads).await
 }

@@ -3,7 +3,6 @@
 use tokio_postgres::Client;
 
 use crate::harness::relay::{Said, Settings};
-use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{World, count, insert_many};
 
 fn teardown(settings: &Settings, arguments: &[&str]) -> Said {
@@ -158,11 +157,7 @@ async fn without_the_right_or_the_lock_nothing_is_half_dropped() {
     leader.drain().await;
     refused(&world.settings, &["--yes"], 1, &["is connected: a standby would make the slot anew"]);
     standby.kill9();
-    wait::until("the standby's session is gone", PATIENCE, async || {
-        let sessions = "pg_stat_activity WHERE application_name LIKE 'walrelay%'";
-        (count(&client, sessions).await == 0).then_some(())
-    })
-    .await;
+    world.until_no_session().await;
     done(&world.settings, &["--yes"], &["dropped      slot walrelay"]);
     assert_eq!(objects(&client).await, "none");
 }
