@@ -157,8 +157,16 @@ impl Replication {
         }
     }
 
-    /// Writes what is unsent and, when `may_read`, waits for more frames. Cancel-safe.
+    /// Writes what is unsent and, when `may_read`, waits until there may be a frame. Cancel-safe.
+    ///
+    /// Nothing is read while one is at hand: a caller that has room for some frames at a time, and
+    /// reads in between, would read faster than it takes, and have the whole backlog in memory.
     pub async fn pump(&mut self, may_read: bool) -> Result<()> {
+        let limit = self.message_bytes_max;
+        let is_at_hand = |hand| matches!(hand, AtHand::Whole { .. });
+        if may_read && is_at_hand(self.wire.at_hand(limit).map_err(broken)?) {
+            return self.wire.write_on().await.map_err(broken);
+        }
         self.wire.pump(may_read).await.map_err(broken)
     }
 

@@ -1,6 +1,9 @@
 //! Frames, and what may come between them, however the bytes are cut.
 
+use std::pin::pin;
+
 use super::*;
+use futures_util::poll;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -84,6 +87,35 @@ fn what_the_server_sends_is_heard_of() {
         assert_eq!(replication.heard(), before);
         replication.pump(true).await.unwrap();
         assert!(replication.heard() > before);
+    });
+}
+
+#[test]
+fn nothing_is_read_while_a_frame_is_at_hand() {
+    run(async {
+        let frame = copy_data(&[&[b'w'][..], &[0; 24], &[1; 1_000]].concat());
+        let (ours, mut server) = duplex(2 * frame.len());
+        let mut replication = Replication::new(
+            Wire::new(Box::new(ours)),
+            4_096,
+            Duration::from_secs(1),
+            String::new(),
+        );
+        server.write_all(&frame.repeat(2)).await.unwrap();
+        replication.pump(true).await.unwrap();
+        server.write_all(&frame.repeat(2)).await.unwrap();
+        let is_full =
+            async |server: &mut DuplexStream| poll!(pin!(server.write(b"d"))).is_pending();
+        for _ in 0..2 {
+            // Two frames are at hand, then one.
+            replication.queue_status(Lsn::new(9), Lsn::new(5), false);
+            replication.pump(true).await.unwrap();
+            server.read_exact(&mut [0; 39]).await.unwrap();
+            assert!(is_full(&mut server).await, "more was read");
+            assert!(replication.next_frame().unwrap().is_some());
+        }
+        replication.pump(true).await.unwrap();
+        assert!(!is_full(&mut server).await, "nothing was read");
     });
 }
 

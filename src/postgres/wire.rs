@@ -236,9 +236,14 @@ impl Wire {
         self.socket.flush().await
     }
 
-    /// Writes what is unsent and, when `may_read`, waits for more from the server: true once
-    /// something came. With `may_read` false it only writes, and never completes unless the link
-    /// breaks. Cancel-safe: poll it in a `select!` and drop it at will.
+    /// Writes what the socket takes now.
+    pub async fn write_on(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Poll::Ready(self.poll_write(cx))).await
+    }
+
+    /// Writes what is unsent and, when `may_read`, waits for more from the server. With `may_read`
+    /// false it only writes, and never completes unless the link breaks. Cancel-safe: poll it in a
+    /// `select!` and drop it at will.
     pub async fn pump(&mut self, may_read: bool) -> io::Result<()> {
         poll_fn(|cx| {
             self.poll_write(cx)?;
