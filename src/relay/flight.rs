@@ -161,3 +161,11 @@ pub struct Settling {
     /// The rows.
     pub rows: Rows,
 }
+
+impl Settling {
+    /// Takes over what `later` stands for.
+    pub fn append(&mut self, later: Self) {
+        self.published.append(later.published);
+        self.rows.append(later.rows);
+    }
+}

@@ -61,13 +61,26 @@ struct Share {
     events: u32,
 }
 
-/// A transaction with events that are not all settled.
+impl Published {
+    /// Takes over what `later` stands for.
+    pub fn append(&mut self, later: Self) {
+        for share in later.shares {
+            match self.shares.last_mut() {
+                Some(last) if last.transaction == share.transaction => last.events += share.events,
+                _ => self.shares.push(share),
+            }
+        }
+    }
+}
+
+/// A transaction with events that are not all settled. Hundreds of thousands of small ones may wait
+/// for Redis to be safe; of no one more events wait than [`super::line`] has room for.
 #[derive(Debug)]
 struct Transaction {
     /// Its end, and that of event-less ones right behind it; none while it is being received.
     end_lsn: Option<Lsn>,
-    unpublished: u64,
-    unsettled: u64,
+    unpublished: u32,
+    unsettled: u32,
 }
 
 /// The four positions, as shown to people.
@@ -185,7 +198,7 @@ impl Progress {
     pub fn published(&mut self, pending: Pending) -> Published {
         for share in &pending.shares {
             let transaction = self.transaction(share);
-            transaction.unpublished -= u64::from(share.events);
+            transaction.unpublished -= share.events;
         }
         self.advance();
         Published { shares: pending.shares }
@@ -204,7 +217,7 @@ impl Progress {
     pub fn settled(&mut self, published: Published) {
         for share in published.shares {
             let transaction = self.transaction(&share);
-            transaction.unsettled -= u64::from(share.events);
+            transaction.unsettled -= share.events;
             self.outstanding -= u64::from(share.events);
         }
         self.advance();

@@ -102,9 +102,14 @@ fn messages_out_of_order_are_errors() {
 /// What may happen to a line, and a model of what may be confirmed then.
 #[derive(Clone, Debug)]
 enum Step {
-    Transaction { events: u8, batches: u8 },
+    Transaction {
+        events: u8,
+        batches: u8,
+    },
     Keepalive,
     Publish(usize),
+    /// Two receipts become one.
+    Gather(usize),
     Settle(usize),
 }
 
@@ -113,6 +118,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0u8..5, 1u8..4).prop_map(|(events, batches)| Step::Transaction { events, batches }),
         Just(Step::Keepalive),
         any::<usize>().prop_map(Step::Publish),
+        any::<usize>().prop_map(Step::Gather),
         any::<usize>().prop_map(Step::Settle),
     ]
 }
@@ -151,11 +157,18 @@ proptest! {
                     let (pending, ends) = open.remove(which % open.len());
                     published.push((progress.published(pending), ends));
                 }
+                Step::Gather(which) if published.len() > 1 => {
+                    let (later, ends) = published.remove(which % published.len());
+                    if let Some((receipt, all)) = published.first_mut() {
+                        receipt.append(later);
+                        all.extend(ends);
+                    }
+                }
                 Step::Settle(which) if !published.is_empty() => {
                     let (receipt, _) = published.remove(which % published.len());
                     progress.settled(receipt);
                 }
-                Step::Publish(_) | Step::Settle(_) => {}
+                Step::Publish(_) | Step::Gather(_) | Step::Settle(_) => {}
             }
             let confirmed = progress.confirm();
             let oldest = |left: &mut dyn Iterator<Item = &Lsn>| left.min().copied();

@@ -32,6 +32,9 @@ const MARK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two questions whether entries are safe: one for each batch would cost both ends a good
 /// part of what publishing costs, and nobody waits for the answer but the marks.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
+/// What is published within this time is held together: a small batch by itself costs more memory
+/// than what it stands for, and in the two seconds of a hold there may be ten thousands.
+const GATHER_TIME: Duration = Duration::from_millis(5);
 /// Between two looks for a transaction that is not visible yet.
 const VISIBLE_POLL: Duration = Duration::from_millis(10);
 /// A wait that is worth a line in the log.
@@ -75,12 +78,21 @@ impl Settler {
     }
 
     /// A batch was published now.
-    pub fn add(&mut self, settling: Settling, now: Instant) {
-        let due = now + self.durable.hold;
+    pub fn add(&mut self, mut settling: Settling, now: Instant) {
+        if self.after_publish == AfterPublish::Keep {
+            // Nobody will ask for them, and many wait here.
+            settling.rows = Rows::default();
+        }
         if self.durable.barrier.is_none() && self.durable.hold.is_zero() {
-            self.waiting.push_back((due, settling));
-        } else {
-            self.unsafe_yet.push_back((due, settling));
+            self.waiting.push_back((now, settling));
+            return;
+        }
+        let due = now + self.durable.hold;
+        match self.unsafe_yet.back_mut() {
+            // It waits a little longer than it must. What is being asked about was due before now.
+            Some((later, gathered)) if due < *later => gathered.append(settling),
+            _ if self.durable.hold.is_zero() => self.unsafe_yet.push_back((due, settling)),
+            _ => self.unsafe_yet.push_back((due + GATHER_TIME, settling)),
         }
     }
 
@@ -282,5 +294,51 @@ pub(super) async fn wait_until_visible(
             );
         }
         tokio::time::sleep(VISIBLE_POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::{Pending, Progress};
+    use super::*;
+    use crate::lsn::Lsn;
+
+    const HOLD: Duration = Duration::from_secs(2);
+
+    /// Batches of one event, published at these milliseconds.
+    fn held(after_publish: AfterPublish, published: &[u64]) -> (Settler, Instant) {
+        let (began, durable) = (Instant::now(), Durable { barrier: None, hold: HOLD });
+        let (mut settler, mut progress) =
+            (Settler::new(durable, after_publish, began), Progress::new(Lsn::new(1)));
+        progress.begin().unwrap();
+        for (at, id) in published.iter().zip(1..) {
+            let (mut pending, mut rows) = (Pending::default(), Rows::default());
+            progress.event(&mut pending).unwrap();
+            rows.add(id, 1, 1);
+            let published = progress.published(pending);
+            settler.add(Settling { published, rows }, began + Duration::from_millis(*at));
+        }
+        (settler, began)
+    }
+
+    #[test]
+    fn what_is_published_within_moments_is_held_together_and_never_too_short() {
+        let (mut settler, began) = held(AfterPublish::Mark, &[0, 1, 4, 5, 400]);
+        assert_eq!(settler.unsafe_yet.len(), 3, "0 to 4, 5, and 400 ms");
+        assert!(!settler.must_ask(began + HOLD + Duration::from_millis(4)), "4 ms is not due");
+        assert!(settler.must_ask(began + HOLD + GATHER_TIME));
+        settler.safe();
+        let job = settler.take(began + HOLD + GATHER_TIME).unwrap();
+        assert_eq!(job.rows.ids, [1, 2, 3]);
+        assert_eq!(settler.unsafe_yet.len(), 2);
+    }
+
+    #[test]
+    fn who_keeps_the_rows_remembers_none() {
+        let (mut settler, began) = held(AfterPublish::Keep, &[0, 1]);
+        assert!(settler.must_ask(began + 2 * HOLD));
+        settler.safe();
+        let job = settler.take(began + 2 * HOLD).unwrap();
+        assert!(job.rows.ids.is_empty() && job.receipts.len() == 1);
     }
 }
