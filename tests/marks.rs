@@ -46,7 +46,9 @@ fn a_time_that_is_missed_is_told_and_fails_nothing() {
 
 #[test]
 fn memory_and_size_fail_when_they_are_missed() {
-    for (name, limit) in [("rss drain", 12.0), ("rss transaction", 12.0), ("binary", 10.0)] {
+    for (name, limit) in
+        [("rss drain", 12.0), ("rss transaction", 12.0), ("rss fsync", 16.0), ("binary", 10.0)]
+    {
         let (line, failures) = judged(false, name, &[limit + 0.1]);
         assert!(line.ends_with("MISSED") && failures.len() == 1, "{line}");
         let (line, failures) = judged(false, name, &[limit]);

@@ -25,14 +25,24 @@ const WARM_UP: u32 = 100;
 /// For the last entries after the last commit.
 const TAIL: Duration = Duration::from_secs(10);
 
-/// What is committed how often, and `durability`.
+/// What is committed how often, and who adds the entries.
 #[derive(Clone, Copy)]
 pub struct Load {
     /// Commits per second.
     pub rate: u32,
     /// Events of a commit.
     pub events: u32,
-    pub durability: &'static str,
+    pub by: By,
+}
+
+/// Who adds an event's entry.
+#[derive(Clone, Copy)]
+pub enum By {
+    /// The relay, with this `durability`.
+    Relay(&'static str),
+    /// The writer itself, once its commit is acknowledged: what Redis, the consumer and the machine
+    /// take without any relay.
+    Writer,
 }
 
 /// What one load showed; all times sorted, one for each event.
@@ -57,20 +67,28 @@ pub async fn measure(
     scene.settle().await?;
     scene.sql.batch_execute("TRUNCATE identity.outbox").await?;
     scene.create_slot(slot).await?;
-    let settings = scene.settings.clone().with("slot_name", slot);
-    let mut relay = settings.with("durability", load.durability).start_ready().await;
+    let relay = match load.by {
+        By::Relay(durability) => {
+            let settings = scene.settings.clone().with("slot_name", slot);
+            Some(settings.with("durability", durability).start_ready().await)
+        }
+        By::Writer => None,
+    };
     let total = WARM_UP + load.rate * u32::try_from(time.as_secs())?;
     let (url, events) = (scene.redis.url(), total * load.events);
     let reader = std::thread::spawn(move || read(&url, events));
     let Load { rate, events, .. } = load;
-    let schedule = Schedule { rate, events, first: 0, total, stop: Arc::default() };
+    let adds_to = relay.is_none().then(|| scene.redis.url());
+    let schedule = Schedule { rate, events, first: 0, total, adds_to, stop: Arc::default() };
     let writer = writers::start(scene.postgres.socket_url(), schedule);
     // This thread only waits: both threads have what they need.
     let joined = tokio::task::spawn_blocking(move || (writer.join(), reader.join())).await?;
     let (Ok(commits), Ok(seen)) = joined else { return Err("a thread of the bench failed".into()) };
     let commits = commits.map_err(|error| format!("writer: {error}"))?;
     let seen = seen.map_err(|error| format!("reader: {error}"))?;
-    relay.drain().await;
+    if let Some(mut relay) = relay {
+        relay.drain().await;
+    }
     scene.drop_slot(slot).await?;
     evaluate(load, &commits, &seen)
 }
@@ -108,6 +126,9 @@ fn evaluate(
 
 impl Measured {
     pub fn note(&self, marks: &mut Marks) {
+        if matches!(self.load.by, By::Writer) {
+            return;
+        }
         let wanted: &[(&'static str, usize)] = match (self.load.rate, self.load.events) {
             (100, 1) => &[("100 p50", 500)],
             (1_000, 1) => &[("1000 p50", 500), ("1000 p99", 990), ("1000 p99.9", 999)],

@@ -45,7 +45,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use figures::percentile;
-use latency::Load;
+use latency::{By, Load};
 use marks::Marks;
 use parts::{Part, Parts, number};
 use report::Report;
@@ -58,14 +58,17 @@ use throughput::KEEP;
 const ROWS: usize = 200_000;
 /// Who gets more of the processor than this while the relay drains decides what comes out.
 const OTHERS_MOST: f64 = 0.15;
-/// The latency runs. Waiting for a disk must not show: `fsync` and `memory` take turns.
-const LOADS: [Load; 6] = [
-    Load { rate: 100, events: 1, durability: "fsync" },
-    Load { rate: 1_000, events: 1, durability: "fsync" },
-    Load { rate: 1_000, events: 1, durability: "memory" },
-    Load { rate: 1_000, events: 1, durability: "fsync" },
-    Load { rate: 1_000, events: 1, durability: "memory" },
-    Load { rate: 1_000, events: 10, durability: "fsync" },
+/// The latency runs. Waiting for a disk must not show: `fsync` and `memory` take turns, and with
+/// them what there is without a relay.
+const LOADS: [Load; 8] = [
+    Load { rate: 100, events: 1, by: By::Relay("fsync") },
+    Load { rate: 1_000, events: 1, by: By::Relay("fsync") },
+    Load { rate: 1_000, events: 1, by: By::Writer },
+    Load { rate: 1_000, events: 1, by: By::Relay("memory") },
+    Load { rate: 1_000, events: 1, by: By::Relay("fsync") },
+    Load { rate: 1_000, events: 1, by: By::Writer },
+    Load { rate: 1_000, events: 1, by: By::Relay("memory") },
+    Load { rate: 1_000, events: 10, by: By::Relay("fsync") },
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -136,11 +139,12 @@ async fn measure(
     }
     if parts.has(Part::Transaction) {
         let rows = number("TRANSACTION", 10 * rows)?;
-        let run = transaction::measure(&mut scene, rows).await?;
-        transaction::report(report, rows, &run);
-        marks.note("rss transaction", run.peak_rss_mb);
+        let runs = transaction::measure(&mut scene, rows).await?;
+        transaction::report(report, rows, &runs);
+        marks.note("rss transaction", runs.bare.peak_rss_mb);
+        marks.note("rss fsync", runs.safe.peak_rss_mb);
         if let Some(drain) = drain_rss_mb {
-            marks.note("rss transaction/drain", run.peak_rss_mb / drain);
+            marks.note("rss transaction/drain", runs.bare.peak_rss_mb / drain);
         }
     }
     small(&mut scene, report, parts, marks).await?;

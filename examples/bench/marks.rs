@@ -52,7 +52,7 @@ const fn told(name: &'static str, says: &'static str, at_most: f64, unit: &'stat
     Mark { name, says, wanted: Wanted::AtMost(at_most), unit, kind: Kind::Told }
 }
 
-const MARKS: [Mark; 23] = [
+const MARKS: [Mark; 24] = [
     ratio("keep/source", "drain, keep, fields: rate / pg_recvlogical", 0.8),
     ratio("keep/bound", "drain, keep, fields: rate / two-core bound", 0.85),
     ratio("json/source", "drain, keep, json: rate / pg_recvlogical", 0.9),
@@ -60,6 +60,7 @@ const MARKS: [Mark; 23] = [
     told("relay us", "drain, keep, fields: relay CPU per event", 1.5, " us"),
     exact("rss drain", "drain: peak RSS", 12.0, " MB"),
     exact("rss transaction", "one large transaction: peak RSS", 12.0, " MB"),
+    exact("rss fsync", "as many rows, durability = fsync: peak RSS", 16.0, " MB"),
     told("rss transaction/drain", "peak RSS: large transaction / drain", 1.1, ""),
     ratio("poll/one by one", "poll, original indexes: memory / one by one", 20.0),
     ratio("poll ours/one by one", "poll, our indexes: memory / one by one", 20.0),

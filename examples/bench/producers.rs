@@ -1,7 +1,8 @@
-//! What a relay that drains a backlog costs those who write: their commits, beside it and alone.
+//! What a relay that drains a backlog costs those who write: their commits, beside it and alone,
+//! and beside PostgreSQL's own client, which only reads: what logical decoding alone costs them.
 //!
 //! In: a scene and its backlog. Out: times from the INSERT sent to COMMIT acknowledged. It must
-//! stay true that both are taken in turns, at the same steady rate, on the same servers.
+//! stay true that all are taken in turns, at the same steady rate, on the same servers.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::figures::{human, percentile};
 use crate::marks::Marks;
 use crate::report::Report;
 use crate::scene::{Backlog, Scene};
-use crate::throughput::until_marked;
+use crate::throughput::{source, until_marked};
 use crate::writers::{self, Commit, Schedule};
 
 /// Commits per second.
@@ -31,31 +32,47 @@ const SLOT: &str = "bench_producers";
 /// Sorted times of commits.
 pub struct Producers {
     quiet: Vec<Duration>,
+    floor: Vec<Duration>,
     beside: Vec<Duration>,
     gently: Vec<Duration>,
 }
 
 pub async fn measure(scene: &mut Scene, backlog: &Backlog) -> Result<Producers, Box<dyn Error>> {
-    let (mut quiet, mut beside) = (Vec::new(), Vec::new());
+    let (mut quiet, mut floor, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         scene.settle().await?;
-        quiet.extend(alone(scene, 2 * round).await?);
+        quiet.extend(alone(scene, 3 * round).await?);
         scene.settle().await?;
-        beside.extend(drained(scene, backlog, "off", 2 * round + 1).await?);
+        floor.extend(read(scene, backlog, 3 * round + 1).await?);
+        scene.settle().await?;
+        beside.extend(drained(scene, backlog, "off", 3 * round + 2).await?);
     }
     scene.settle().await?;
     // Long enough by itself.
-    let mut gently = drained(scene, backlog, GENTLY, 2 * ROUNDS).await?;
-    quiet.sort_unstable();
-    beside.sort_unstable();
-    gently.sort_unstable();
-    Ok(Producers { quiet, beside, gently })
+    let mut gently = drained(scene, backlog, GENTLY, 3 * ROUNDS).await?;
+    for times in [&mut quiet, &mut floor, &mut beside, &mut gently] {
+        times.sort_unstable();
+    }
+    Ok(Producers { quiet, floor, beside, gently })
 }
 
 async fn alone(scene: &Scene, share: u32) -> Result<Vec<Duration>, Box<dyn Error>> {
     let writing = Writing::start(scene, share);
     tokio::time::sleep(QUIET).await;
     writing.end(None).await
+}
+
+/// While `pg_recvlogical` reads the backlog to a file.
+async fn read(
+    scene: &Scene,
+    backlog: &Backlog,
+    share: u32,
+) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let writing = Writing::start(scene, share);
+    tokio::time::sleep(warm_up_time()).await;
+    let began = Instant::now();
+    source(scene, backlog).await?;
+    writing.end(Some((began, Instant::now()))).await
 }
 
 /// While a relay drains the backlog and marks its rows.
@@ -67,8 +84,7 @@ async fn drained(
 ) -> Result<Vec<Duration>, Box<dyn Error>> {
     scene.copy_slot(backlog.slot, SLOT).await?;
     let writing = Writing::start(scene, share);
-    // Until its warm-up is over the relay is not there.
-    tokio::time::sleep(2 * Duration::from_secs(1) * WARM_UP / RATE).await;
+    tokio::time::sleep(warm_up_time()).await;
     let began = Instant::now();
     let settings = scene.settings.clone().with("slot_name", SLOT).with("max_rate", max_rate);
     let mut relay = settings.start();
@@ -77,6 +93,11 @@ async fn drained(
     relay.drain().await;
     scene.drop_slot(SLOT).await?;
     Ok(times)
+}
+
+/// Until the warm-up is over nobody else works.
+fn warm_up_time() -> Duration {
+    2 * Duration::from_secs(1) * WARM_UP / RATE
 }
 
 struct Writing {
@@ -92,6 +113,7 @@ impl Writing {
             events: 1,
             first: share * TOTAL,
             total: TOTAL,
+            adds_to: None,
             stop: Arc::clone(&stop),
         };
         Self { stop, thread: writers::start(scene.postgres.socket_url(), schedule) }
@@ -126,15 +148,16 @@ impl Producers {
         report.line("");
         report.line(&format!("Commits of a writer, {RATE}/s, from INSERT sent to COMMIT answered"));
         report.line("");
-        report.line(&format!("  {:<32}{:>10}{:>10}{:>10}", "", "commits", "p50", "p99"));
+        report.line(&format!("  {:<34}{:>10}{:>10}{:>10}", "", "commits", "p50", "p99"));
         let gently = format!("the same, max_rate = {GENTLY}");
         for (name, times) in [
             ("quiet servers", &self.quiet),
+            ("beside pg_recvlogical, to a file", &self.floor),
             ("beside a drain that marks", &self.beside),
             (&gently, &self.gently),
         ] {
             let [p50, p99] = [500, 990].map(|permille| human(percentile(times, permille)));
-            report.line(&format!("  {name:<32}{:>10}{p50:>10}{p99:>10}", times.len()));
+            report.line(&format!("  {name:<34}{:>10}{p50:>10}{p99:>10}", times.len()));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::figures::{float, human, median, percentile, thousands};
-use crate::latency::{Load, Measured};
+use crate::latency::{By, Load, Measured};
 use crate::marks::Marks;
 use crate::polling::Polled;
 use crate::samples::Samples;
@@ -166,9 +166,13 @@ impl Report {
         let [p50, p99, p999, max] =
             [500, 990, 999, 1_000].map(|permille| human(percentile(&measured.from_ack, permille)));
         let send = human(percentile(&measured.from_send, 500));
-        let Load { rate, events, durability } = measured.load;
+        let Load { rate, events, by } = measured.load;
+        let by = match by {
+            By::Relay(durability) => durability,
+            By::Writer => "no relay",
+        };
         let of = if events == 1 { String::new() } else { format!(" of {events}") };
-        let rate = format!("{rate} ({:.0}){of} {durability}", measured.achieved);
+        let rate = format!("{rate} ({:.0}){of} {by}", measured.achieved);
         let slip = human(measured.slip);
         self.line(&format!(
             "  {rate:<24}{p50:>9}{p99:>10}{p999:>10}{max:>10}{send:>13}{:>11}{slip:>13}",
@@ -206,7 +210,8 @@ impl Report {
     pub fn legend(&self) {
         self.line("");
         for text in [
-            "commits/s    as scheduled, (as achieved), events of each, and the durability setting",
+            "commits/s    as scheduled, (as achieved), events of each, and the durability setting;",
+            "             no relay: the writer adds the entry itself, once its commit is acknowledged",
             "of send      from sending the INSERT, thus with the commit itself",
             "before ack   entries seen before the writer had its answer; they count as 0",
             "late by      how far the writers fell behind their schedule",

@@ -34,11 +34,15 @@ const CORES: f64 = 2.0;
 pub struct Contender {
     pub after_publish: &'static str,
     pub entry_format: &'static str,
+    pub durability: &'static str,
 }
 
-pub const KEEP: Contender = Contender { after_publish: "keep", entry_format: "fields" };
-pub const JSON: Contender = Contender { after_publish: "keep", entry_format: "json" };
-pub const MARK: Contender = Contender { after_publish: "mark", entry_format: "fields" };
+pub const KEEP: Contender =
+    Contender { after_publish: "keep", entry_format: "fields", durability: "memory" };
+pub const JSON: Contender = Contender { entry_format: "json", ..KEEP };
+pub const MARK: Contender = Contender { after_publish: "mark", ..KEEP };
+/// Events wait until Redis has them on its disk, as many as the relay takes in.
+pub const SAFE: Contender = Contender { durability: "fsync", ..KEEP };
 
 impl Contender {
     pub fn name(self) -> String {
@@ -101,8 +105,8 @@ pub async fn relay(
     let slot = "bench_relay";
     scene.settle().await?;
     scene.copy_slot(backlog.slot, slot).await?;
-    let Contender { after_publish, entry_format } = contender;
-    let settings = scene.settings.clone().with("slot_name", slot).with("durability", "memory");
+    let Contender { after_publish, entry_format, durability } = contender;
+    let settings = scene.settings.clone().with("slot_name", slot).with("durability", durability);
     let settings = settings.with("after_publish", after_publish).with("entry_format", entry_format);
     let (redis_before, all_before) = (cpu::used(scene.redis.pid())?, cpu::used_by_all()?);
     let began = Instant::now();

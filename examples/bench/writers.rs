@@ -2,18 +2,24 @@
 //!
 //! In: a schedule. Out: when each commit was due, sent and acknowledged. It must stay true that the
 //! schedule waits for nobody: commits are due at fixed moments, a late one does not move the next.
+//! A writer that adds its entry itself, once it is committed, is the floor of every relay; not what
+//! an application may do, for it loses the entry when it dies in between.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use redis::aio::MultiplexedConnection;
 use tokio_postgres::{Client, NoTls};
 
+use crate::harness::world::STREAM;
 use crate::scene::PAYLOAD_BYTES;
 
 /// Connections that share the schedule: a commit that waits for the disk holds up one of them.
 const WRITERS: usize = 8;
 
+const ID_PREFIX: &str = "00000000-0000-4000-8000-";
 /// The event's number stands in its id, so that no map has to be shared while the clock runs.
 const INSERT: &str = "
     INSERT INTO identity.outbox (event_id, event_type, aggregate_id, payload)
@@ -35,6 +41,8 @@ pub struct Schedule {
     /// Commits, numbered from `first`: no two schedules on one table may share a number.
     pub first: u32,
     pub total: u32,
+    /// The Redis to which the writers add entries of single events themselves.
+    pub adds_to: Option<String>,
     /// Ends it early.
     pub stop: Arc<AtomicBool>,
 }
@@ -58,18 +66,15 @@ fn write(url: &str, schedule: &Schedule) -> Commits {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let mut clients = Vec::new();
+        let mut writers = Vec::new();
         for _ in 0..WRITERS {
-            let connected = tokio_postgres::connect(url, NoTls).await;
-            let (client, connection) = connected.map_err(|error| error.to_string())?;
-            tokio::spawn(connection);
-            clients.push(client);
+            writers.push(Writer::new(url, schedule).await.map_err(|error| error.to_string())?);
         }
         let began = Instant::now() + Duration::from_millis(50);
-        let writers = clients.into_iter().zip(0..).map(|(client, share)| {
+        let writers = writers.into_iter().zip(0..).map(|(writer, share)| {
             let schedule = schedule.clone();
             tokio::spawn(async move {
-                let done = write_share(&client, began, &schedule, share).await;
+                let done = writer.write(began, &schedule, share).await;
                 done.map_err(|error| error.to_string())
             })
         });
@@ -81,31 +86,62 @@ fn write(url: &str, schedule: &Schedule) -> Commits {
     })
 }
 
-async fn write_share(
-    client: &Client,
-    began: Instant,
-    schedule: &Schedule,
-    share: u32,
-) -> Result<Vec<Commit>, tokio_postgres::Error> {
-    let insert = client.prepare(if schedule.events == 1 { INSERT } else { INSERT_MANY }).await?;
-    let payload = format!(r#"{{"pad": "{}"}}"#, "x".repeat(PAYLOAD_BYTES - 11));
-    let events = i64::from(schedule.events);
-    let mut commits = Vec::new();
-    for place in (share..schedule.total).step_by(WRITERS) {
-        let due = began + Duration::from_secs(1) * place / schedule.rate;
-        tokio::time::sleep_until(due.into()).await;
-        if schedule.stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let number = schedule.first + place;
-        let event = i64::from(number) * events;
-        let sent = Instant::now();
-        if events == 1 {
-            client.execute(&insert, &[&event, &payload]).await?;
-        } else {
-            client.execute(&insert, &[&event, &payload, &events]).await?;
-        }
-        commits.push(Commit { number, due, sent, acknowledged: Instant::now() });
+type Failed = Box<dyn Error + Send + Sync>;
+
+struct Writer {
+    client: Client,
+    cache: Option<MultiplexedConnection>,
+}
+
+impl Writer {
+    async fn new(url: &str, schedule: &Schedule) -> Result<Self, Failed> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        let cache = match &schedule.adds_to {
+            Some(url) => {
+                Some(redis::Client::open(&**url)?.get_multiplexed_async_connection().await?)
+            }
+            None => None,
+        };
+        Ok(Self { client, cache })
     }
-    Ok(commits)
+
+    /// Its share of the schedule.
+    async fn write(
+        mut self,
+        began: Instant,
+        schedule: &Schedule,
+        share: u32,
+    ) -> Result<Vec<Commit>, Failed> {
+        let insert = if schedule.events == 1 { INSERT } else { INSERT_MANY };
+        let insert = self.client.prepare(insert).await?;
+        let payload = format!(r#"{{"pad": "{}"}}"#, "x".repeat(PAYLOAD_BYTES - 11));
+        let events = i64::from(schedule.events);
+        let mut commits = Vec::new();
+        for place in (share..schedule.total).step_by(WRITERS) {
+            let due = began + Duration::from_secs(1) * place / schedule.rate;
+            tokio::time::sleep_until(due.into()).await;
+            if schedule.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let number = schedule.first + place;
+            let event = i64::from(number) * events;
+            let sent = Instant::now();
+            if events == 1 {
+                self.client.execute(&insert, &[&event, &payload]).await?;
+            } else {
+                self.client.execute(&insert, &[&event, &payload, &events]).await?;
+            }
+            commits.push(Commit { number, due, sent, acknowledged: Instant::now() });
+            self.add(number, &payload).await?;
+        }
+        Ok(commits)
+    }
+
+    async fn add(&mut self, number: u32, payload: &str) -> Result<(), redis::RedisError> {
+        let Some(cache) = &mut self.cache else { return Ok(()) };
+        let mut add = redis::cmd("XADD");
+        add.arg(STREAM).arg("*").arg("event_id").arg(format!("{ID_PREFIX}{number:012x}"));
+        add.arg("payload").arg(payload).query_async::<()>(cache).await
+    }
 }
