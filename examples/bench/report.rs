@@ -211,7 +211,7 @@ impl Report {
         self.line("");
         for text in [
             "commits/s    as scheduled, (as achieved), events of each, and the durability setting;",
-            "             no relay: the writer adds the entry itself, once its commit is acknowledged",
+            "             no relay: each writer adds the entry itself, after its commit",
             "of send      from sending the INSERT, thus with the commit itself",
             "before ack   entries seen before the writer had its answer; they count as 0",
             "late by      how far the writers fell behind their schedule",

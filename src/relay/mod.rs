@@ -1,15 +1,14 @@
 //! The line: the loop that joins the wire, the decoder, the meaning and the delivery.
 //!
-//! What decides is pure, and stays so: no I/O, no clock (`simulation` lets faults rain on it).
-//! `progress` moves positions, `line` and `streams` fill batches, `messages` knows events that are
-//! no rows, `history` and `takeover` judge checkpoints, `pulse` heartbeats; `refusal`, `leaving`,
-//! `held`, `parking` see to what cannot be published, `careful` to what ends the process; `memory`
-//! and `silence` know what to tell. The rest acts: `restart` brings the line up again, `start` and
-//! `preflight` get it going, `session` is its one `select!`, `landing` what Redis says, `settle`
-//! marks rows, `desk`, `parker`, `adopting` park them, `hold` awaits Redis, `heart` beats, `watch`
-//! notes deaths, `alone` has lines take turns; `shards`, `tables` run several, in threads (`crew`);
-//! `tenure` awaits its turn; `backlog`, with `reconcile`, `reader`, `ferry`, `park`, `forget`,
-//! makes a missing slot; `handover` clears up after others.
+//! What decides is pure: no I/O, no clock (`simulation` rains faults on it). `progress` moves
+//! positions, `line`, `streams` fill batches, `messages` knows events without rows, `history`,
+//! `takeover` judge checkpoints, `pulse` heartbeats; `refusal`, `leaving`, `held`, `parking` see to
+//! what is refused, `careful` to what ends the process; `memory`, `silence` know what to tell. The
+//! rest acts: `restart` brings the line up again, `start`, `preflight` get it going, `session` is
+//! its `select!`, `feedback` what is due by the clock, `landing` what Redis says; `settle` marks
+//! rows, `desk`, `parker`, `adopting` park them, `hold` awaits Redis, `heart` beats, `watch` notes
+//! deaths, `alone` has lines take turns. `shards`, `tables` run several (`crew`), `tenure` waits,
+//! `handover` clears up; `backlog`, `reconcile`, `reader`, `ferry`, `park`, `forget` make a slot.
 
 mod adopting;
 mod alone;
@@ -17,6 +16,7 @@ mod backlog;
 mod careful;
 mod crew;
 mod desk;
+mod feedback;
 mod ferry;
 mod flight;
 mod forget;

@@ -22,7 +22,7 @@ use super::landing::{Keys, Landed};
 use super::line::Line;
 use super::memory::Memory;
 use super::settle::{Job, Marked, Marker, Marking, Settler};
-use super::silence::{Change, Silence};
+use super::silence::Silence;
 use super::start::{Claim, Start};
 use crate::config::AfterPublish;
 use crate::error::{Class, Error, Result};
@@ -30,7 +30,7 @@ use crate::postgres::{Frame, Replication};
 use crate::rate::Valve;
 use crate::shutdown::Shutdown;
 use crate::sink::{Failure, Gate, Sink};
-use crate::telemetry::{State, Status, Where};
+use crate::telemetry::{State, Status};
 
 /// How long the server may take to end the copy with us: behind the default `shutdown_grace` it
 /// leaves a second of the ten that a container is given.
@@ -67,7 +67,7 @@ enum Event {
 
 pub(super) struct Session<'a> {
     pub(super) line: Line,
-    replication: Replication,
+    pub(super) replication: Replication,
     pub(super) sink: Sink,
     pub(super) gate: Option<Gate>,
     pub(super) settler: Settler,
@@ -79,16 +79,17 @@ pub(super) struct Session<'a> {
     pub(super) status: Arc<Status>,
     pub(super) memory: &'a mut Memory,
     pub(super) claim: Claim,
-    feedback_interval: Duration,
+    pub(super) feedback_interval: Duration,
     pub(super) probe_key: String,
-    next_feedback: Instant,
+    pub(super) next_feedback: Instant,
     timer: Pin<Box<Sleep>>,
     pub(super) is_pinging: bool,
     /// The same behind a heartbeat: one at a time.
     pub(super) is_beating: bool,
-    silence: Silence,
-    valve: Valve,
-    ignored: u64,
+    pub(super) silence: Silence,
+    pub(super) valve: Valve,
+    /// Events that were none of ours, as far as they were counted.
+    pub(super) ignored: u64,
 }
 
 impl<'a> Session<'a> {
@@ -292,80 +293,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The next instant at which something is to be done.
-    fn due(&self) -> Instant {
-        let mut due = self.next_feedback;
-        if let Intake::Draining(deadline) | Intake::Broken(_, Some(deadline)) = self.intake {
-            due = due.min(deadline);
-        }
-        if let Some(ask) = self.settler.ask_due() {
-            due = due.min(ask);
-        }
-        if let (Some(Marking::Idle(_)), Some(settle)) = (&self.marking, self.settler.due()) {
-            due = due.min(settle);
-        }
-        if let Some(quiet) = self.memory.watch.due(Instant::now()) {
-            due = due.min(quiet);
-        }
-        if let Some(opens) = self.valve.due() {
-            due = due.min(opens);
-        }
-        self.desk.due().map_or(due, |desk| due.min(desk))
-    }
-
-    fn tell_time(&mut self) -> Result<()> {
-        let now = Instant::now();
-        if now < self.next_feedback {
-            return Ok(());
-        }
-        self.next_feedback = now + self.feedback_interval;
-        // The reply to our own status update is what moves a quiet slot: keepalives alone may never
-        // come. Without room it would stay unread.
-        let is_reading = matches!(self.intake, Intake::Open) && self.may_hold_more();
-        self.tell_server(is_reading);
-        // While the rate holds back what has arrived nothing more is read from the socket.
-        let may_hear = is_reading && self.valve.is_open();
-        match self.silence.ask(now, self.replication.heard(), may_hear) {
-            Some(Change::FellSilent) => {
-                tracing::warn!("PostgreSQL does not answer: nothing comes from it until it does");
-                self.status.enter(State::Silent);
-            }
-            Some(Change::Heard) => {
-                tracing::info!("PostgreSQL answers again");
-                self.status.enter(State::Streaming);
-            }
-            None => {}
-        }
-        // A batch in flight is a sign of life, or a timeout.
-        if self.line.in_flight() == 0 && !std::mem::replace(&mut self.is_pinging, true) {
-            let sink = self.sink.clone();
-            self.flights.push(Box::pin(async move { Landed::Pong(sink.ping().await) }));
-        }
-        self.memory.tell_streams(&self.status);
-        if is_reading { self.check_sql() } else { Ok(()) }
-    }
-
-    fn tell_server(&mut self, want_reply: bool) {
-        let confirmed = self.line.confirm();
-        self.replication.queue_status(self.line.positions().received, confirmed, want_reply);
-    }
-
-    fn tell_status(&mut self) {
-        let positions = self.line.positions();
-        self.status.stand(Where {
-            received: positions.received,
-            published: positions.published,
-            settled: positions.settled,
-            confirmed: positions.confirmed,
-            outstanding: self.line.outstanding(),
-        });
-        if self.is_caught_up() {
-            self.status.caught_up();
-        }
-        let ignored = self.line.ignored();
-        self.status.metrics.ignored.inc_by(ignored - std::mem::replace(&mut self.ignored, ignored));
-    }
-
     pub(super) fn is_caught_up(&self) -> bool {
         self.line.in_flight() == 0
             && !self.line.has_waiting()
@@ -382,7 +309,7 @@ impl<'a> Session<'a> {
     }
 
     /// The same, however fast it comes.
-    fn may_hold_more(&self) -> bool {
+    pub(super) fn may_hold_more(&self) -> bool {
         let is_alone = || {
             let is_parking = self.line.has_leaving() || self.desk.is_busy();
             !self.line.is_moving() && !self.line.has_waiting() && !is_parking
