@@ -2,10 +2,11 @@
 //! footprint; and each target with its figure.
 //!
 //! In: a release build of walrelay, PostgreSQL and Redis binaries; from the environment ROUNDS,
-//! ROWS, TRANSACTION (rows of the large one), DURATION (seconds of each latency run) and ONLY (some
-//! of the parts below, with commas). Out: tables, and exit code 1 if a ratio fell well below the
-//! recorded one or something exact is missed (`marks`). It must stay true that contenders take
-//! turns: what slows the machine down for a while slows all of them.
+//! ROWS, TRANSACTION (rows of the large one), DURATION (seconds of each latency run), GENTLY
+//! (`max_rate` of the drain that leaves the servers to others) and ONLY (some of the parts below,
+//! with commas). Out: tables, and exit code 1 if a ratio fell well below the recorded one or
+//! something exact is missed (`marks`). It must stay true that contenders take turns: what slows
+//! the machine down for a while slows all of them.
 #![allow(
     clippy::large_futures,
     reason = "one task that lives as long as the program has nothing to gain from the heap"
@@ -48,6 +49,7 @@ use figures::percentile;
 use latency::{By, Load};
 use marks::Marks;
 use parts::{Part, Parts, number};
+use producers::GENTLY;
 use report::Report;
 use samples::Samples;
 use scene::{Backlog, Scene};
@@ -129,7 +131,7 @@ async fn measure(
     // First of all, while there is spare WAL for certain; what they write would be in the way.
     if parts.has(Part::Producers) {
         let backlog = scene.fill(Backlog::of_rows(rows)).await?;
-        let producers = producers::measure(&mut scene, &backlog).await?;
+        let producers = producers::measure(&mut scene, &backlog, number("GENTLY", GENTLY)?).await?;
         producers.report(report);
         producers.note(marks);
         scene.drop_slot(backlog.slot).await?;
