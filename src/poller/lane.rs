@@ -20,7 +20,6 @@ use crate::postgres::{self, Target, from_sql, is_lock_conflict};
 use crate::sink::LEASE;
 
 const WRITERS: &str = include_str!("../../sql/queries/poll_writers.sql");
-const POLL_SESSION: &str = include_str!("../../sql/queries/poll_session.sql");
 
 /// Somebody who has the turn for longer than this may not write what he claimed.
 const TURN_MAX: Duration = Duration::from_secs(LEASE.as_secs() + 5);
@@ -235,6 +234,5 @@ fn cannot_park() -> Error {
 pub async fn set_up(client: &Client) -> Result<()> {
     postgres::set_up_session(client).await?;
     postgres::prefer_indexes(client).await?;
-    let set_up = client.batch_execute(POLL_SESSION).await;
-    set_up.map_err(|error| from_sql("cannot set the session up", error))
+    postgres::prefer_pages(client).await
 }

@@ -42,7 +42,7 @@ pub use publication::{
 };
 pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, facts_without_wal, missing_replication_right};
-pub use session::{SESSION, prefer_indexes, set_up as set_up_session};
+pub use session::{SESSION, prefer_indexes, prefer_pages, set_up as set_up_session};
 pub use shard::{condition as shard_condition, is_filter as is_shard_filter};
 pub use slot::{
     Slot, copy as copy_slot, create as create_slot, create_sql as create_slot_sql,

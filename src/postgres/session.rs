@@ -13,6 +13,7 @@ use crate::error::Result;
 pub const SESSION: &str = include_str!("../../sql/queries/session.sql");
 
 const INDEX_SESSION: &str = include_str!("../../sql/queries/index_session.sql");
+const PAGE_SESSION: &str = include_str!("../../sql/queries/page_session.sql");
 
 /// Sets up the session of a new connection.
 pub async fn set_up(client: &Client) -> Result<()> {
@@ -23,5 +24,11 @@ pub async fn set_up(client: &Client) -> Result<()> {
 /// Has a session find rows by index only, where there is one.
 pub async fn prefer_indexes(client: &Client) -> Result<()> {
     let set_up = client.batch_execute(INDEX_SESSION).await;
+    set_up.map_err(|error| from_sql("cannot set the session up", error))
+}
+
+/// Has a session read pages of rows in the order of an index, and never sort what is left.
+pub async fn prefer_pages(client: &Client) -> Result<()> {
+    let set_up = client.batch_execute(PAGE_SESSION).await;
     set_up.map_err(|error| from_sql("cannot set the session up", error))
 }

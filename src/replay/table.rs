@@ -172,6 +172,9 @@ impl Table {
         let sql = outbox.sql(REPLAY_EXTENT, 2);
         let counted = outbox.client.query_one(&sql, &wanted.parameters()).await;
         let row = counted.map_err(|error| outbox.failed(error))?;
+        if wanted.ids.is_none() {
+            postgres::prefer_pages(&outbox.client).await?;
+        }
         let (found, first, last): (i64, i64, i64) =
             (row.get("found"), row.get("first"), row.get("last"));
         let before = first.saturating_sub(1);

@@ -316,3 +316,24 @@ async fn an_lsn_that_is_kept_is_found_and_one_that_is_not_is_refused_with_what_t
     })
     .await;
 }
+
+/// As after a restore or an upgrade: the planner knows nothing, takes few rows for meant, and would
+/// sort all that is left for each page.
+#[tokio::test]
+async fn a_table_that_nobody_has_analysed_is_read_once() {
+    const ROWS: i64 = 20_000;
+    let world = World::with(&[("autovacuum", "off")], &[]).await;
+    insert_many(&world.postgres.client().await, 1, ROWS).await.unwrap();
+    let read = async || {
+        // A session tells what it has read at the latest when it ends.
+        world.until_no_session().await;
+        let read = "SELECT (seq_tup_read + idx_tup_fetch)::text FROM pg_stat_user_tables
+                    WHERE relname = 'outbox'";
+        world.postgres.text(read).await.parse::<i64>().unwrap()
+    };
+    let before = read().await;
+    done(&world.settings, "--since 2h --stream other").await;
+    let rows = read().await - before;
+    assert_eq!(numbers(&world, "other").await, (1..=ROWS).collect::<Vec<_>>());
+    assert!(rows <= 3 * ROWS, "{rows} rows were read: to count {ROWS}, and to replay them");
+}
