@@ -21,6 +21,8 @@ pub async fn measure(scene: &mut Scene, rows: usize) -> Result<Runs, Box<dyn Err
     let usual = Backlog { slot: "transaction", ..Backlog::of_rows(rows) };
     let bare = drain(scene, Backlog { rows, per_transaction: rows, ..usual.clone() }, KEEP).await?;
     let safe = drain(scene, usual, SAFE).await?;
+    scene.sql.batch_execute("TRUNCATE identity.outbox").await?;
+    scene.settle().await?;
     Ok(Runs { bare, safe })
 }
 
@@ -32,8 +34,6 @@ async fn drain(
     let backlog = scene.fill(backlog).await?;
     let run = throughput::relay(scene, &backlog, contender).await?;
     scene.drop_slot(backlog.slot).await?;
-    scene.sql.batch_execute("TRUNCATE identity.outbox").await?;
-    scene.settle().await?;
     Ok(run)
 }
 

@@ -23,11 +23,11 @@ const ID_PREFIX: &str = "00000000-0000-4000-8000-";
 /// The event's number stands in its id, so that no map has to be shared while the clock runs.
 const INSERT: &str = "
     INSERT INTO identity.outbox (event_id, event_type, aggregate_id, payload)
-    VALUES (('00000000-0000-4000-8000-' || lpad(to_hex($1::int8), 12, '0'))::uuid, 'UserCreated',
+    VALUES (('{prefix}' || lpad(to_hex($1::int8), 12, '0'))::uuid, 'UserCreated',
             '6f1c2d3e-0000-4000-8000-000000000001', $2::text::jsonb)";
 const INSERT_MANY: &str = "
     INSERT INTO identity.outbox (event_id, event_type, aggregate_id, payload)
-    SELECT ('00000000-0000-4000-8000-' || lpad(to_hex($1::int8 + n), 12, '0'))::uuid,
+    SELECT ('{prefix}' || lpad(to_hex($1::int8 + n), 12, '0'))::uuid,
            'UserCreated', '6f1c2d3e-0000-4000-8000-000000000001', $2::text::jsonb
     FROM generate_series(0, $3::int8 - 1) AS n";
 
@@ -114,7 +114,7 @@ impl Writer {
         share: u32,
     ) -> Result<Vec<Commit>, Failed> {
         let insert = if schedule.events == 1 { INSERT } else { INSERT_MANY };
-        let insert = self.client.prepare(insert).await?;
+        let insert = self.client.prepare(&insert.replace("{prefix}", ID_PREFIX)).await?;
         let payload = format!(r#"{{"pad": "{}"}}"#, "x".repeat(PAYLOAD_BYTES - 11));
         let events = i64::from(schedule.events);
         let mut commits = Vec::new();

@@ -8,7 +8,12 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 pub fn connected(bytes_max: usize) -> (Replication, DuplexStream) {
-    let (ours, theirs) = duplex(1024 * 1024);
+    connected_by(bytes_max, 1024 * 1024)
+}
+
+/// So many bytes are on their way at most.
+fn connected_by(bytes_max: usize, buffer: usize) -> (Replication, DuplexStream) {
+    let (ours, theirs) = duplex(buffer);
     let wire = Wire::new(Box::new(ours));
     (Replication::new(wire, bytes_max, Duration::from_millis(10), String::new()), theirs)
 }
@@ -94,13 +99,7 @@ fn what_the_server_sends_is_heard_of() {
 fn nothing_is_read_while_a_frame_is_at_hand() {
     run(async {
         let frame = copy_data(&[&[b'w'][..], &[0; 24], &[1; 1_000]].concat());
-        let (ours, mut server) = duplex(2 * frame.len());
-        let mut replication = Replication::new(
-            Wire::new(Box::new(ours)),
-            4_096,
-            Duration::from_secs(1),
-            String::new(),
-        );
+        let (mut replication, mut server) = connected_by(4_096, 2 * frame.len());
         server.write_all(&frame.repeat(2)).await.unwrap();
         replication.pump(true).await.unwrap();
         server.write_all(&frame.repeat(2)).await.unwrap();

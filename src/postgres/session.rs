@@ -17,18 +17,20 @@ const PAGE_SESSION: &str = include_str!("../../sql/queries/page_session.sql");
 
 /// Sets up the session of a new connection.
 pub async fn set_up(client: &Client) -> Result<()> {
-    let set_up = client.batch_execute(SESSION).await;
-    set_up.map_err(|error| from_sql("cannot set the session up", error))
+    set(client, SESSION).await
 }
 
 /// Has a session find rows by index only, where there is one.
 pub async fn prefer_indexes(client: &Client) -> Result<()> {
-    let set_up = client.batch_execute(INDEX_SESSION).await;
-    set_up.map_err(|error| from_sql("cannot set the session up", error))
+    set(client, INDEX_SESSION).await
 }
 
 /// Has a session read pages of rows in the order of an index, and never sort what is left.
 pub async fn prefer_pages(client: &Client) -> Result<()> {
-    let set_up = client.batch_execute(PAGE_SESSION).await;
-    set_up.map_err(|error| from_sql("cannot set the session up", error))
+    set(client, PAGE_SESSION).await
+}
+
+async fn set(client: &Client, settings: &str) -> Result<()> {
+    let set = client.batch_execute(settings).await;
+    set.map_err(|error| from_sql("cannot set the session up", error))
 }

@@ -91,8 +91,10 @@ impl Settler {
         match self.unsafe_yet.back_mut() {
             // It waits a little longer than it must. What is being asked about was due before now.
             Some((later, gathered)) if due < *later => gathered.append(settling),
-            _ if self.durable.hold.is_zero() => self.unsafe_yet.push_back((due, settling)),
-            _ => self.unsafe_yet.push_back((due + GATHER_TIME, settling)),
+            _ => {
+                let later = due + GATHER_TIME.min(self.durable.hold);
+                self.unsafe_yet.push_back((later, settling));
+            }
         }
     }
 

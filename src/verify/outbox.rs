@@ -14,7 +14,7 @@ use super::settled::{Ground, State};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::outbox::{Defaults, Envelope, OccurredAt, Selection, Unfit, moment};
-use crate::postgres::{from_sql, names_and_types};
+use crate::postgres::{from_sql, names_and_types, prefer_pages};
 use crate::rate::Limit;
 
 const BOUNDS: &str = include_str!("../../sql/queries/verify_bounds.sql");
@@ -60,6 +60,7 @@ pub(super) struct Range {
 impl Outbox {
     /// Takes over the session.
     pub async fn open(client: Client, settings: &Settings, is_dated: bool) -> Result<Self> {
+        prefer_pages(&client).await?;
         let table = &settings.outbox_table;
         let doing = format!("cannot read the rows of table {table}");
         let failed = |error| from_sql(&doing, error);

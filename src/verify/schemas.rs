@@ -121,7 +121,6 @@ pub async fn check_schemas(
     held.asked.check()?;
     let client = Target::new(&settings.database_url, settings.connect_timeout)?.sql().await?;
     postgres::set_up_session(&client).await?;
-    postgres::prefer_pages(&client).await?;
     let outbox = Outbox::open(client, settings, held.asked.is_dated()).await?;
     let range = outbox.range(settings, &held.asked).await?;
     let mut search = Search {

@@ -48,7 +48,6 @@ pub async fn run(settings: &Settings, asked: &Asked, watch: &mut impl Watch) -> 
     asked.check()?;
     let client = Target::new(&settings.database_url, settings.connect_timeout)?.sql().await?;
     postgres::set_up_session(&client).await?;
-    postgres::prefer_pages(&client).await?;
     let outbox = Outbox::open(client, settings, asked.is_dated()).await?;
     let timeouts = Timeouts { connect: settings.connect_timeout, reply: settings.redis_timeout };
     let sink = Sink::connect(&settings.redis_url, timeouts).await;
