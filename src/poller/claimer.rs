@@ -19,7 +19,7 @@ use tokio_postgres::Row as SqlRow;
 
 use super::courier::{Courier, Outcome};
 use super::floor::{Breadth, Floor};
-use super::judge::{Claimed, Judge, Judgement, death};
+use super::judge::{Claimed, Judge, Judgement, outcome_of_deaths};
 use super::lane::{Lane, Seen};
 use super::memory::{Names, by_hash};
 use super::settle::Settlement;
@@ -319,9 +319,12 @@ impl Claimer {
             let (_, times) = delivery.begin(&self.begun_key, &name).await?;
             if times > EVENT_DEATHS {
                 let Some(row) = lane.claimed_without_payload(id).await? else { continue };
-                tracing::warn!(id, times, "publishing this row ends the process: it is parked");
-                let outcome = death(u32::try_from(times - 1).unwrap_or(u32::MAX));
-                tour.behind.extend(self.courier.row(&row).aggregate_id().map(<[u8]>::to_vec));
+                tracing::warn!(id, times, "publishing this row ends the process: it is not tried");
+                let times = u32::try_from(times - 1).unwrap_or(u32::MAX);
+                let outcome = outcome_of_deaths(&self.courier, &row, times).await?;
+                if matches!(outcome, Outcome::Refused(_)) {
+                    tour.behind.extend(self.courier.row(&row).aggregate_id().map(<[u8]>::to_vec));
+                }
                 self.judge(&[row], &[outcome], tour).await?;
             } else {
                 let Some(row) = lane.claimed(id).await? else { continue };

@@ -43,6 +43,11 @@ impl Claimed<'_> {
         self.count("started_attempts")
     }
 
+    /// Whether an attempt before this one was begun and never ended.
+    fn was_left(&self) -> bool {
+        self.started() > self.attempts().saturating_add(1)
+    }
+
     fn count(&self, column: &str) -> u32 {
         let count = self.row.try_get::<_, i64>(column).ok();
         count.and_then(|count| u32::try_from(count).ok()).unwrap_or_default()
@@ -105,7 +110,7 @@ impl Judge {
         match outcome {
             Outcome::Delivered => {
                 let stream = courier.stream(&row);
-                let key = courier.terms().delivered_key(&String::from_utf8_lossy(&stream));
+                let key = courier.terms().delivered_key(&text(Some(&stream)));
                 judgement.remembered.push((key, text(row.event_id())));
                 judgement.settlement.deliver(id);
             }
@@ -121,8 +126,15 @@ impl Judge {
                 });
             }
             Outcome::Refused(failure) => {
-                let attempts = attempts.saturating_add(1);
                 let message = cut(&failure.to_string());
+                let is_left = claimed.was_left() || is_death(failure);
+                if is_left && self.letter_of(courier, &row).is_there(courier).await? {
+                    // With another next_attempt_at it would be another death.
+                    let message = cut(&format!("its dead letter says why; then: {message}"));
+                    let death = Death { id, attempts, message };
+                    return self.bury((courier, deadline), claimed, death, judgement).await;
+                }
+                let attempts = attempts.saturating_add(1);
                 // What ended the process is no finished attempt.
                 let started =
                     if is_death(failure) { claimed.started().max(attempts) } else { attempts };
@@ -155,20 +167,17 @@ impl Judge {
         judgement: &mut Judgement,
     ) -> Result<(), Failure> {
         let row = courier.row(claimed.row);
-        let stream = self.dlq_stream(&letter_stream(courier, &row));
-        let key = courier.terms().delivered_key(&stream);
-        let event = row.event_id().map_or_else(|| format!("#{id}"), |id| text(Some(id)));
-        let name = format!("{event}:{}", text(row.next_attempt_at()));
-        let Err(failure) =
-            write(courier, &row, (&stream, &key, &name), (attempts, &message), deadline).await
+        let letter = self.letter_of(courier, &row);
+        let Err(failure) = write(courier, &row, &letter, (attempts, &message), deadline).await
         else {
-            judgement.remembered.push((key, name));
+            judgement.remembered.push((letter.key, letter.name));
             judgement.settlement.bury(id, attempts, message);
             return Ok(());
         };
         if !is_of_the_letter(&failure) {
             return Err(failure);
         }
+        let stream = &letter.stream;
         let unwritten = cut(&format!("dead letter stream {stream:?} takes no entry: {failure}"));
         judgement.unwritten = Some(unwritten.clone());
         judgement.settlement.park(Parked {
@@ -181,13 +190,40 @@ impl Judge {
         });
         Ok(())
     }
+
+    /// The letter for the death that the row would die now.
+    fn letter_of(&self, courier: &Courier, row: &Row<'_>) -> Letter {
+        let stream = self.dlq_stream(&letter_stream(courier, row));
+        let id = row.id().unwrap_or_default();
+        let event = row.event_id().map_or_else(|| format!("#{id}"), |id| text(Some(id)));
+        Letter {
+            key: courier.terms().delivered_key(&stream),
+            name: format!("{event}:{}", text(row.next_attempt_at())),
+            stream,
+        }
+    }
+}
+
+/// Where a dead letter goes, and how Redis remembers that it is there.
+struct Letter {
+    stream: String,
+    key: String,
+    /// One death, one name.
+    name: String,
+}
+
+impl Letter {
+    /// Whether a life that ended has written it.
+    async fn is_there(&self, courier: &Courier) -> Result<bool, Failure> {
+        courier.delivery().knows(&self.key, &self.name).await
+    }
 }
 
 /// Writes the letter itself.
 async fn write(
     courier: &Courier,
     row: &Row<'_>,
-    (stream, delivered_key, death): (&str, &str, &str),
+    Letter { stream, key, name }: &Letter,
     (attempts, message): (u32, &str),
     deadline: u64,
 ) -> Result<bool, Failure> {
@@ -210,7 +246,7 @@ async fn write(
         ("failed_at", failed_at.as_bytes()),
         ("created_at", created_at),
     ];
-    let letter = DeadLetter { stream, delivered_key, death, fields: &fields };
+    let letter = DeadLetter { stream, delivered_key: key, death: name, fields: &fields };
     courier.delivery().bury(&letter, deadline).await
 }
 
@@ -228,14 +264,23 @@ fn is_of_the_letter(failure: &Failure) -> bool {
         || matches!(failure.code.as_str(), "WRONGTYPE" | "NOPERM" | "ERR")
 }
 
-/// The outcome of a row whose publishing has ended the process that often.
-#[must_use]
-pub fn death(times: u32) -> Outcome {
-    Outcome::Refused(Failure {
+/// The outcome of a row whose publishing has ended the process that often: it is not tried again,
+/// but may have come into its stream before the process ended.
+pub async fn outcome_of_deaths(
+    courier: &Courier,
+    row: &SqlRow,
+    times: u32,
+) -> Result<Outcome, Failure> {
+    let row = courier.row(row);
+    let key = courier.terms().delivered_key(&text(Some(&courier.stream(&row))));
+    if courier.delivery().knows(&key, &text(row.event_id())).await? {
+        return Ok(Outcome::Delivered);
+    }
+    Ok(Outcome::Refused(Failure {
         verdict: Verdict::Rejected,
         code: DEATH.to_owned(),
         text: format!("publishing it ended the process {times} times"),
-    })
+    }))
 }
 
 const DEATH: &str = "walrelay:";

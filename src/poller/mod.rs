@@ -27,7 +27,7 @@ mod wake;
 pub use assurance::Assurance;
 pub use bulk::{Bulk, Ground, Watch};
 pub use courier::{Courier, Outcome, Terms};
-pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND, death};
+pub use judge::{Claimed, Judge, Judgement, Remembered, WAITS_BEHIND};
 pub use kept::Kept;
 pub use retry::{Workplace, run as retry};
 pub use settle::{Parked, Settlement, Settler, Slot};

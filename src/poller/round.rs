@@ -13,7 +13,7 @@ use tokio_postgres::Row as SqlRow;
 
 use super::claim::{Desk, Payloads, Picked};
 use super::courier::Outcome;
-use super::judge::{Claimed, Judge, Judgement, death};
+use super::judge::{Claimed, Judge, Judgement, outcome_of_deaths};
 use super::kept::Kept;
 use super::outlet::Outlet;
 use super::trouble::Trouble;
@@ -106,7 +106,13 @@ impl Round<'_> {
             let courier = &mut self.outlet.courier;
             let outcomes = match payloads {
                 Payloads::Read => courier.deliver(&rows, deadline).await?,
-                Payloads::Leave => vec![death(deaths); rows.len()],
+                Payloads::Leave => {
+                    let mut outcomes = Vec::with_capacity(rows.len());
+                    for row in &rows {
+                        outcomes.push(outcome_of_deaths(courier, row, deaths).await?);
+                    }
+                    outcomes
+                }
             };
             for ((row, outcome), picked) in rows.iter().zip(&outcomes).zip(&piece) {
                 place += 1;

@@ -108,6 +108,13 @@ impl Delivery {
         self.sink.send(&command).await.map(drop)
     }
 
+    /// Whether that name is remembered: the event, or the dead letter, is in its stream.
+    pub async fn knows(&self, delivered_key: &str, name: &str) -> Result<bool, Failure> {
+        let mut command = redis::cmd("HGET");
+        command.arg(delivered_key).arg(name);
+        Ok(self.sink.send(&command).await? != Value::Nil)
+    }
+
     /// Some of what is remembered: the cursor to go on with (0: that was all), and names.
     pub async fn remembered(
         &self,

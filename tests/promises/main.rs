@@ -68,3 +68,4 @@ mod tail;
 mod teardown;
 mod tracing;
 mod verify;
+mod written_before;
