@@ -141,18 +141,20 @@ impl Poller {
         Ok(outlet)
     }
 
-    /// Rounds until nothing is due that is ours to have; whether there was anything.
+    /// Rounds until nothing is due that is ours to have; whether they got anything done. What is due
+    /// behind a row that somebody else has locked is picked in vain: then there is no next turn.
     async fn rounds(&mut self, desk: &Desk, outlet: &mut Outlet) -> Result<bool, Trouble> {
-        let (mut above, mut has_done) = (FROM_THE_FIRST, false);
+        let (mut above, mut settled, mut settled_before) = (FROM_THE_FIRST, 0, 0);
         loop {
             let Workplace { settings, kept, .. } = &self.place;
             outlet.courier.terms().rate.pass().await;
             let round = Round { desk, outlet, kept, judge: &self.judge, settings };
             let done = round.run(above).await?;
+            settled += done.settled();
             match done.class {
-                Some(class) => (above, has_done) = (class, true),
-                None if above == FROM_THE_FIRST => return Ok(has_done),
-                None => above = FROM_THE_FIRST,
+                Some(class) => above = class,
+                None if settled == settled_before => return Ok(settled > 0),
+                None => (above, settled_before) = (FROM_THE_FIRST, settled),
             }
             self.report(done);
             outlet.forget(&self.place.kept).await?;

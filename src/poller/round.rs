@@ -41,6 +41,14 @@ pub struct Done {
     pub unwritten: Option<String>,
 }
 
+impl Done {
+    /// Rows that are something else than before.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        self.delivered + self.dead + self.parked
+    }
+}
+
 /// What a round works with.
 pub struct Round<'a> {
     /// The session.
@@ -58,14 +66,15 @@ pub struct Round<'a> {
 impl Round<'_> {
     /// One round with rows of the lowest class above `above`.
     pub async fn run(mut self, above: i32) -> Result<Done, Trouble> {
-        let deadline = self.outlet.courier.delivery().deadline().await?;
-        let until = Instant::now() + PUBLISHING_MAX;
         let picked = self.desk.start(above).await?;
         let Some(deaths) = picked.iter().map(|row| row.deaths).max() else {
             return Ok(Done::default());
         };
         let class = i32::try_from(deaths.min(3)).unwrap_or(3);
         self.kept.begin(picked.iter().filter(|row| row.deaths < DEATHS_MAX).map(|row| row.id));
+        // Picking may take longer than a claim lasts, where very many rows are parked.
+        let deadline = self.outlet.courier.delivery().deadline().await?;
+        let until = Instant::now() + PUBLISHING_MAX;
         let claimed = self.desk.claim(picked).await?;
         let done = match self.publish(&claimed, until, deadline).await {
             Ok(judgement) => self.settle(judgement, &claimed).await,

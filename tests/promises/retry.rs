@@ -243,3 +243,41 @@ async fn live_events_and_parked_ones_go_out_side_by_side_and_nothing_is_kept_in_
     .await;
     relay.drain().await;
 }
+
+/// Nothing is got done while the first row of an aggregate is somebody else's: it is not tried on
+/// and on, without a look at anything else.
+#[tokio::test]
+async fn behind_a_row_that_another_session_has_locked_the_poller_rests() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    park(&client, (1, 2), 1, STREAM).await;
+    let lock = "BEGIN; SELECT FROM identity.outbox WHERE id = 1 FOR UPDATE";
+    client.batch_execute(lock).await.unwrap();
+    let mut relay = eager(&world.settings).start_ready().await;
+    let parked = async || relay.status().await["retry"]["parked"].take();
+    wait::until_equal("both", Value::from(2), PATIENCE, parked).await;
+    let later = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, next_attempt_at)
+        VALUES ('Later', gen_random_uuid(), '{}', 'infinity')";
+    world.postgres.run(later).await;
+    wait::until_equal("one more", Value::from(3), PATIENCE, parked).await;
+    client.batch_execute("COMMIT").await.unwrap();
+    let entries = world.consumer().read(2).await;
+    assert_rising_by(&entries, "aggregate_id");
+    relay.drain().await;
+}
+
+/// However many rows it has to choose from, what it has chosen it publishes.
+#[tokio::test]
+async fn a_choice_that_takes_longer_than_a_claim_lasts_is_published_all_the_same() {
+    let world = World::new().await;
+    park(&world.postgres.client().await, (1, 1), 1, STREAM).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_sleep(11); RETURN NEW; END';
+        CREATE TRIGGER slow BEFORE UPDATE OF started_attempts ON identity.outbox
+            FOR EACH ROW EXECUTE FUNCTION slow()";
+    world.postgres.run(slow).await;
+    let mut relay = world.settings.start_ready().await;
+    world.until_unparked().await;
+    assert_eq!(world.consumer().read(1).await.len(), 1);
+    relay.drain().await;
+}
