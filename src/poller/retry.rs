@@ -141,8 +141,8 @@ impl Poller {
         Ok(outlet)
     }
 
-    /// Rounds until nothing is due that is ours to have; whether they got anything done. What is due
-    /// behind a row that somebody else has locked is picked in vain: then there is no next turn.
+    /// Rounds until nothing is due that is ours to have; whether they got anything done. What is
+    /// due behind a row that somebody else has locked is picked in vain: then this is over.
     async fn rounds(&mut self, desk: &Desk, outlet: &mut Outlet) -> Result<bool, Trouble> {
         let (mut above, mut settled, mut settled_before) = (FROM_THE_FIRST, 0, 0);
         loop {

@@ -13,6 +13,19 @@ local function shared_values(layout) return layout == 'data' and 0 or 4 end
 -- Where an event's id stands, behind its first value.
 local function id_place(layout) return layout == 'data' and 1 or 0 end
 
+-- Where the numbers of a position begin: two halves of an LSN, and the ordinal behind a hyphen.
+local POSITION_PARTS = {1, 9, 18}
+
+-- Whether position `a` stands before `b`. Positions are fixed-width text, but Lua compares strings
+-- by the locale of the server: a Czech one has letters before digits, a Danish one aa behind z.
+local function is_before(a, b)
+  for _, at in ipairs(POSITION_PARTS) do
+    local x, y = tonumber(string.sub(a, at, at + 7), 16), tonumber(string.sub(b, at, at + 7), 16)
+    if x ~= y then return x < y end
+  end
+  return false
+end
+
 -- Returns a function that adds the event whose values begin at argv[i], and hands back the reply or
 -- the error. `shared` is where the shared values begin.
 local function adder(stream, argv, layout, shared)

@@ -11,8 +11,8 @@
 --       follows; a lower epoch than ours is a gap as well: Redis came back with older data.
 --       REWOUND: the event at the checkpoint is another one now. With each, nothing was written.
 --
--- Stands behind entry.lua. Positions are fixed-width text, so comparing strings compares positions;
--- they rise, and stand behind one another in one value: most are never looked at.
+-- Stands behind entry.lua. Positions are fixed-width text; they rise, and stand behind one another
+-- in one value: most are never looked at.
 local stream, checkpoint = KEYS[1], KEYS[2]
 local argv, last = ARGV, #ARGV
 local positions, layout, stride = argv[last - 5], argv[last - 4], tonumber(argv[last - 3])
@@ -29,19 +29,19 @@ local stored, position = state[1] or '0', state[2] or '0000000000000000-00000000
 if tonumber(stored) > tonumber(epoch) then
   return redis.error_reply('FENCED epoch ' .. epoch .. ' is over, the checkpoint has ' .. stored)
 end
-if stored ~= epoch or position < follows then
+if stored ~= epoch or is_before(position, follows) then
   return redis.error_reply('GAP the batch of epoch ' .. epoch .. ' follows ' .. follows ..
     ', the checkpoint has epoch ' .. stored .. ' and ' .. position)
 end
 
 local first = 1
-while first <= events and position_of(first) <= position do first = first + 1 end
+while first <= events and not is_before(position, position_of(first)) do first = first + 1 end
 local present = first - 1
 
 -- The batch begins with repeats. They are repeats only if the last event that was written comes
 -- again, the very same; else PostgreSQL lost its history and uses the same positions anew.
 local expected = state[3] or ''
-if position > follows and expected ~= '' then
+if position ~= follows and expected ~= '' then
   local is_met = present > 0 and position_of(present) == position
   local other = is_met and present or first
   if other <= events and not (is_met and id_of(present) == expected) then

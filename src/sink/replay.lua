@@ -24,12 +24,12 @@ local function position_of(n) return string.sub(positions, 25 * n - 24, 25 * n) 
 local function values_of(n) return (n - 1) * stride + 1 end
 
 local position = redis.call('HGET', journal, 'position') or '0000000000000000-00000000'
-if position < follows then
+if is_before(position, follows) then
   return redis.error_reply('GAP the batch follows ' .. follows .. ', the journal has ' .. position)
 end
 
 local first = 1
-while first <= events and position_of(first) <= position do first = first + 1 end
+while first <= events and not is_before(position, position_of(first)) do first = first + 1 end
 local present = first - 1
 
 local add = adder(stream, argv, layout, shared)

@@ -34,6 +34,7 @@ pub struct Redis {
     settings: Vec<(String, String)>,
     process: Option<Process>,
     can_lose_power: bool,
+    locale: Option<&'static str>,
 }
 
 impl Redis {
@@ -58,14 +59,28 @@ impl Redis {
         redis
     }
 
+    /// Starts a server in a locale, which is compiled for it.
+    pub async fn start_in_locale(locale: &'static str) -> Self {
+        let mut redis = Self::stopped(&[]);
+        let compiled = Command::new("localedef")
+            .args(["-i", locale, "-f", "UTF-8"])
+            .arg(redis.home.path().join(format!("{locale}.UTF-8")))
+            .output()
+            .expect("localedef, of libc-bin");
+        assert!(compiled.status.success(), "the sources of package locales: {compiled:?}");
+        redis.locale = Some(locale);
+        redis.restart().await;
+        redis
+    }
+
     fn stopped(settings: &[(&str, &str)]) -> Self {
         let home = tempfile::Builder::new().prefix("walrelay-redis-").tempdir().expect("temp dir");
         let port = wait::free_port();
         let program = std::env::var_os("WALRELAY_REDIS_SERVER");
         let program = program.unwrap_or_else(|| "redis-server".into());
         let (settings, chosen) = (Vec::new(), settings);
-        let mut redis =
-            Self { home, port, program, settings, process: None, can_lose_power: false };
+        let (process, can_lose_power, locale) = (None, false, None);
+        let mut redis = Self { home, port, program, settings, process, can_lose_power, locale };
         for (name, value) in chosen {
             redis.set(name, value);
         }
@@ -106,6 +121,9 @@ impl Redis {
         command.current_dir(self.home.path());
         if self.can_lose_power {
             command.env("LD_PRELOAD", self.library()).env("WALRELAY_POWER_LOSS", self.notes());
+        }
+        if let Some(locale) = self.locale {
+            command.env("LOCPATH", self.home.path()).env("LC_ALL", format!("{locale}.UTF-8"));
         }
         let port = self.port.to_string();
         let own = [

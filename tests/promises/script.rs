@@ -6,17 +6,22 @@
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 
+use crate::harness::consumer::Consumer;
+use crate::harness::ledger::Ledger;
 use crate::harness::redis::Redis;
+use crate::harness::world::{self, World, insert};
 
 const PUBLISH: &str =
     concat!(include_str!("../../src/sink/entry.lua"), include_str!("../../src/sink/publish.lua"));
+const REPLAY: &str =
+    concat!(include_str!("../../src/sink/entry.lua"), include_str!("../../src/sink/replay.lua"));
 const STREAM: &str = "events";
 const CHECKPOINT: &str = "walrelay:{events}:test";
 /// Where a stream stands that nobody has written.
 const START: u64 = 0;
 
 fn position(n: u64) -> String {
-    format!("{n:016X}-00000001")
+    format!("{n:016x}-00000001")
 }
 
 fn id(n: u64) -> String {
@@ -158,4 +163,49 @@ async fn repeats_are_believed_only_when_the_last_event_comes_again() {
     // A checkpoint that was lowered has no event to meet.
     server.run("HSET walrelay:{events}:test event_id ").await;
     assert_eq!(publish(&mut redis, (6, 9), 1, 5).await.unwrap(), counts(2, 2));
+}
+
+/// The event `n` by the script of replays, behind the event `n - 1`.
+async fn replay(redis: &mut MultiplexedConnection, n: u64) -> Vec<Value> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(REPLAY).arg(2).arg("copies").arg("journal").arg(n.to_string()).arg(id(n));
+    let follows = if n == 1 { "0".repeat(16) + "-00000000" } else { position(n - 1) };
+    command.arg(position(n)).arg("data").arg(2).arg(follows).arg(60);
+    command.query_async(redis).await.unwrap()
+}
+
+/// Lua compares strings by the locale that the server was started in.
+#[tokio::test]
+async fn positions_rise_in_every_locale() {
+    for locale in ["cs_CZ", "da_DK"] {
+        let server = Redis::start_in_locale(locale).await;
+        let mut redis = server.connection().await;
+        take_over(&mut redis, 1).await;
+        for n in 1..=0x1b0 {
+            let published = publish(&mut redis, (n, n), 1, n - 1).await.unwrap();
+            assert_eq!(published, counts(1, 0), "{} in {locale}", position(n));
+            assert_eq!(replay(&mut redis, n).await, counts(1, 0), "{} in {locale}", position(n));
+        }
+        // Where the parts of a position meet.
+        let far = 0x1_0000_0000;
+        assert_eq!(publish(&mut redis, (far, far), 1, 0x1b0).await.unwrap(), counts(1, 0));
+        assert_eq!(code(publish(&mut redis, (far + 9, far + 9), 1, far + 8).await), "GAP");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_loses_nothing_to_a_redis_in_another_locale() {
+    let mut world = World::new().await;
+    let redis = Redis::start_in_locale("cs_CZ").await;
+    world.settings = world.settings.clone().with("redis_url", &redis.url());
+    let mut relay = world.settings.start_ready().await;
+    let client = world.postgres.client().await;
+    // Each in a transaction of its own.
+    for n in 1..=500 {
+        insert(&client, n).await.unwrap();
+    }
+    world.until_marked().await;
+    let entries = Consumer::new(&redis.url(), world::STREAM).read_all().await;
+    Ledger::of_one_writer(&client).await.assert_same_events(&entries);
+    relay.drain().await;
 }
