@@ -19,6 +19,7 @@ use tokio_postgres::Client;
 use super::assurance::Assurance;
 use super::claimer::{Claimer, Lot};
 use super::courier::{Courier, Terms};
+use super::kept::Kept;
 use super::lane::{Lane, set_up};
 use super::memory::{Memory, Names, forget};
 use super::table::Table;
@@ -53,6 +54,8 @@ pub struct Ground<'a> {
     pub durable: Durable,
     /// To be rung when a round has parked something.
     pub parked: Arc<Notify>,
+    /// The process's memory.
+    pub kept: Kept,
 }
 
 /// The session that holds the table for pollers, and hears of new rows.
@@ -109,7 +112,7 @@ struct Settled {
 impl Bulk {
     /// Opens the lanes.
     pub async fn open(ground: Ground<'_>, watch: Watch) -> Result<Self, Trouble> {
-        let Ground { settings, target, status, sink, facts, durable, parked } = ground;
+        let Ground { settings, target, status, sink, facts, durable, parked, kept } = ground;
         let table = Table::find(&watch.client, settings, facts.run()).await?;
         if table.has_trigger {
             postgres::listen(&watch.client, &settings.outbox_table).await?;
@@ -131,7 +134,7 @@ impl Bulk {
         Ok(Self {
             heartbeat,
             next_heartbeat: heartbeat.map(|_| Instant::now()),
-            claimer: Claimer::new(courier, settings, Instant::now()),
+            claimer: Claimer::new(courier, settings, kept, Instant::now()),
             idle,
             settling: FuturesUnordered::new(),
             outstanding: 0,

@@ -20,6 +20,7 @@ use tokio_postgres::Row as SqlRow;
 use super::courier::{Courier, Outcome};
 use super::floor::{Breadth, Floor};
 use super::judge::{Claimed, Judge, Judgement, outcome_of_deaths};
+use super::kept::Kept;
 use super::lane::{Lane, Seen};
 use super::memory::{Names, by_hash};
 use super::settle::Settlement;
@@ -27,6 +28,7 @@ use super::trouble::Trouble;
 use super::wake::Found;
 use crate::config::{Ordering, Settings};
 use crate::postgres::from_sql;
+use crate::sink::Failure;
 
 /// Rows of the first claim.
 const LOT_ROWS_MIN: i64 = 256;
@@ -84,6 +86,7 @@ pub struct Claimer {
     judge: Judge,
     floor: Floor,
     is_ordered: bool,
+    kept: Kept,
     begun_key: String,
     lot_rows: i64,
     /// Whether the last round found something: then another look before the turn tells nothing new.
@@ -98,13 +101,14 @@ pub struct Claimer {
 impl Claimer {
     /// Knows nothing of the table yet.
     #[must_use]
-    pub fn new(courier: Courier, settings: &Settings, now: Instant) -> Self {
+    pub fn new(courier: Courier, settings: &Settings, kept: Kept, now: Instant) -> Self {
         let begun_key = courier.terms().begun_key();
         Self {
             courier,
             judge: Judge::new(settings),
             floor: Floor::default(),
             is_ordered: settings.ordering == Ordering::PerAggregate,
+            kept,
             begun_key,
             lot_rows: LOT_ROWS_MIN,
             is_busy: false,
@@ -221,8 +225,9 @@ impl Claimer {
             behind = lane.parked().await?;
         }
         let first = seen.look.first_new.unwrap_or_default();
-        let (name, delivery) = (format!("from:{first}"), self.courier.delivery().clone());
-        let (deadline, times) = delivery.begin(&self.begun_key, &name).await?;
+        let name = format!("from:{first}");
+        self.give_back().await?;
+        let (deadline, times) = self.begin(&name).await?;
         let to = if self.is_ordered { self.floor.closed() } else { i64::MAX };
         let range = (self.floor.above(Breadth::Next), to);
         let mut tour =
@@ -240,7 +245,7 @@ impl Claimer {
             self.stream(lane, range, lot_rows, &mut tour).await?;
             lot_rows
         };
-        delivery.forget(&self.begun_key, &[name]).await?;
+        self.end(name).await?;
         let lot = tour.into_lot();
         let is_full = i64::try_from(lot.rows).is_ok_and(|rows| rows >= limit);
         if !lot.is_cut {
@@ -309,14 +314,14 @@ impl Claimer {
         range: (i64, i64),
         tour: &mut Tour,
     ) -> Result<(), Trouble> {
-        let (began, delivery) = (Instant::now(), self.courier.delivery().clone());
+        let began = Instant::now();
         for id in lane.claim_ids(range, LOT_ROWS_MIN).await? {
             if began.elapsed() > LOT_TIME_MAX {
                 tour.lot.is_cut = true;
                 return Ok(());
             }
             let name = format!("one:{id}");
-            let (_, times) = delivery.begin(&self.begun_key, &name).await?;
+            let (_, times) = self.begin(&name).await?;
             if times > EVENT_DEATHS {
                 let Some(row) = lane.claimed_without_payload(id).await? else { continue };
                 tracing::warn!(id, times, "publishing this row ends the process: it is not tried");
@@ -331,7 +336,29 @@ impl Claimer {
                 self.courier.terms().rate.pass().await;
                 self.deliver(&[row], tour).await?;
             }
-            delivery.forget(&self.begun_key, &[name]).await?;
+            self.end(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts the beginning of a delivery: the end of its claim, and how many were not answered.
+    async fn begin(&self, name: &str) -> Result<(u64, u64), Failure> {
+        self.kept.begin_delivery(name);
+        self.courier.delivery().begin(&self.begun_key, name).await
+    }
+
+    /// It was answered.
+    async fn end(&self, name: String) -> Result<(), Failure> {
+        self.courier.delivery().forget(&self.begun_key, std::slice::from_ref(&name)).await?;
+        self.kept.end_delivery(&name);
+        Ok(())
+    }
+
+    /// What an outage has ended was not the end of the process: it is not counted.
+    async fn give_back(&self) -> Result<(), Failure> {
+        for name in self.kept.deliveries() {
+            self.courier.delivery().give_back(&self.begun_key, &name).await?;
+            self.kept.end_delivery(&name);
         }
         Ok(())
     }

@@ -30,6 +30,8 @@ pub struct Kept(Arc<Mutex<Inside>>);
 struct Inside {
     /// Rows with an attempt that was begun by us and is not over.
     begun: HashSet<i64>,
+    /// Names of deliveries that were begun by us and are not over.
+    deliveries: HashSet<String>,
     settled: VecDeque<(Instant, Arc<str>, String)>,
     swept: HashSet<String>,
 }
@@ -57,6 +59,22 @@ impl Kept {
     #[must_use]
     pub fn begun(&self) -> Vec<i64> {
         self.inside().begun.iter().copied().collect()
+    }
+
+    /// A delivery of this name begins.
+    pub fn begin_delivery(&self, name: &str) {
+        self.inside().deliveries.insert(name.to_owned());
+    }
+
+    /// It was answered.
+    pub fn end_delivery(&self, name: &str) {
+        self.inside().deliveries.remove(name);
+    }
+
+    /// Deliveries that were begun by pollers that are no more.
+    #[must_use]
+    pub fn deliveries(&self) -> Vec<String> {
+        self.inside().deliveries.iter().cloned().collect()
     }
 
     /// The rows behind these names are settled now.

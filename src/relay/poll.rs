@@ -145,8 +145,8 @@ impl Poll {
             durability: describe(settings, durable),
             max_rate: settings.max_rate.per_second(),
         };
-        let parked = Arc::clone(&self.parked);
-        let ground = Ground { settings, target, status, sink, facts, durable, parked };
+        let (parked, kept) = (Arc::clone(&self.parked), self.kept.clone());
+        let ground = Ground { settings, target, status, sink, facts, durable, parked, kept };
         let bulk = Bulk::open(ground, watch).await?;
         announce(&self.context, &endpoints, bulk.is_notified(), self.runs == 0);
         status.metrics.lines.inc();

@@ -79,6 +79,17 @@ impl Delivery {
         Ok((lease_end(clock), times))
     }
 
+    /// A delivery of this name was begun, and it was not the end of the process that kept it from
+    /// being answered: that does not count.
+    pub async fn give_back(&self, begun_key: &str, name: &str) -> Result<(), Failure> {
+        let mut command = redis::cmd("HINCRBY");
+        command.arg(begun_key).arg(name).arg(-1);
+        let Value::Int(left) = self.sink.send(&command).await? else {
+            return Err(Failure::nonsense("HINCRBY answered no number"));
+        };
+        if left > 0 { Ok(()) } else { self.forget(begun_key, &[name.to_owned()]).await }
+    }
+
     /// Publishes a batch of claimed events that was ended by [`super::Batch::seal_claimed`].
     pub async fn deliver(&self, batch: &Sealed) -> Result<Written, Failure> {
         Written::read(self.sink.send(&batch.command).await?)

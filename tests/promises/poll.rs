@@ -331,3 +331,35 @@ async fn an_event_whose_delivery_ends_the_process_is_parked_and_the_others_go_ou
     assert!(message.contains("ended the process"), "{message}");
     assert_eq!(world.consumer_of(STREAM).read_all().await.len(), 39);
 }
+
+/// A Redis that takes small commands and refuses large ones is away, again and again; the process
+/// is not.
+#[tokio::test]
+async fn outages_are_not_taken_for_ends_of_the_process() {
+    let world = polled(&[("maxmemory-policy", "noeviction")]).await;
+    let client = world.postgres.client().await;
+    let settings = world.settings.clone().with("durability", "memory");
+    let mut relay = settings.with("reconnect_delay_max", "100ms").start_ready().await;
+    insert(&client, 1).await.unwrap();
+    world.consumer().until_len(1).await;
+    let mut redis = world.redis.connection().await;
+    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis).await.unwrap();
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let most = used.parse::<u64>().unwrap() + 1_000_000;
+    world.redis.run(&format!("CONFIG SET maxmemory {most}")).await;
+    let large = "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+                 VALUES ('Large', gen_random_uuid(),
+                     jsonb_build_object('n', 2, 'pad', repeat('x', 3000000)))";
+    client.execute(large, &[]).await.unwrap();
+    wait::until("more outages than ends that are put up with", PATIENCE, async || {
+        let outages = relay.status().await["reconnects"]["redis_outages"].as_u64()?;
+        (outages > 12).then_some(())
+    })
+    .await;
+    world.redis.run("CONFIG SET maxmemory 0").await;
+    world.until_marked().await;
+    let tried = "identity.outbox WHERE attempts > 0 OR error_message IS NOT NULL";
+    assert_eq!(count(&client, tried).await, 0, "nothing was refused");
+    assert_eq!(world.consumer().read_all().await.len(), 2);
+    relay.drain().await;
+}
