@@ -112,9 +112,9 @@ impl Outbox {
             Source::Column(column) if COUNTERS.contains(&part) && column != part => {
                 format!("coalesce(o.{}, 0)", quote::ident(column))
             }
-            // Somebody else's flag may be NULL, which is not published.
-            Source::Column(column) if part == "published" && column != part => {
-                format!("(o.{} IS TRUE)", quote::ident(column))
+            // Somebody else's flag may be NULL, and so may one of this name: it is not published.
+            Source::Column(column) if part == "published" => {
+                format!("(o.{} IS TRUE)", bare(part, column))
             }
             Source::Column(column) => format!("o.{}", bare(part, column)),
             Source::Constant(text) => format!("{}::text", quote::literal(text)),

@@ -34,6 +34,9 @@ const FIND_TABLE: &str = include_str!("../../sql/queries/find_table.sql");
 const SLOT_RESTART: &str = include_str!("../../sql/queries/slot_restart.sql");
 const HAS_PARKED: &str = include_str!("../../sql/queries/has_parked.sql");
 
+/// Before rows are parked once more that were neither parked nor settled.
+const CHANGED_PAUSE: Duration = Duration::from_millis(100);
+
 /// What parking takes, besides `published`.
 pub const PARKING_COLUMNS: [&str; 6] = [
     "attempts",
@@ -169,7 +172,7 @@ impl Parker {
         outcome.gone.extend(gone.iter().map(|event| event.position));
         self.adopt(&adopted).await?;
         outcome.parked += u64::try_from(adopted.len()).unwrap_or(u64::MAX);
-        let (mut are_visible, mut was_put_back) = (false, false);
+        let (mut are_visible, mut was_put_back, mut is_told) = (false, false, false);
         while !left.is_empty() {
             let said = self.ask(&left).await?;
             let (mut again, mut absent) = (Vec::new(), Vec::new());
@@ -181,6 +184,14 @@ impl Parker {
                 }
             }
             if absent.is_empty() {
+                // Somebody changes them as we do; or a trigger or a policy keeps us from it.
+                if !again.is_empty() {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let rows = again.len();
+                        tracing::warn!(rows, "rows to be parked were changed meanwhile: once more");
+                    }
+                    tokio::time::sleep(CHANGED_PAUSE).await;
+                }
                 left = again;
             } else if !are_visible {
                 wait_until_visible(&self.client, &self.visible, &job.transactions()).await?;

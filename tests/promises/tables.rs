@@ -313,3 +313,43 @@ async fn a_table_of_any_shape_is_told_by_a_mapping() {
     world.consumer_of("odd.It's").read(3).await;
     relay.drain().await;
 }
+
+/// One event whose row says neither that it is published nor that it is not.
+async fn insert_null(world: &World, topic: &str) {
+    let row = format!(
+        "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic, published)
+         VALUES ('Any', gen_random_uuid(), '{{}}', '{topic}', NULL)"
+    );
+    world.postgres.run(&row).await;
+}
+
+#[tokio::test]
+async fn a_flag_that_is_null_is_one_that_is_not_set() {
+    let world = World::new().await;
+    world.postgres.run("ALTER TABLE identity.outbox ALTER published DROP NOT NULL").await;
+    world.redis.run("SET taken x").await;
+    let settings = world.settings.clone().with("durability", "memory");
+    let settings = settings.with("poll_interval", "100ms");
+    let mut relay = settings.start_ready().await;
+    insert_null(&world, "taken").await;
+    let client = world.postgres.client().await;
+    let parked = "identity.outbox WHERE next_attempt_at IS NOT NULL AND published IS NULL";
+    wait::until_equal("it is parked", 1, PATIENCE, async || count(&client, parked).await).await;
+    world.until_confirmed().await;
+    world.redis.run("DEL taken").await;
+    world.postgres.run("UPDATE identity.outbox SET next_attempt_at = now()").await;
+    world.consumer_of("taken").until_len(1).await;
+    relay.drain().await;
+    // From before the slot.
+    world.postgres.run("SELECT pg_drop_replication_slot('walrelay')").await;
+    insert_null(&world, "no\nname").await;
+    let mut relay = settings.start_ready().await;
+    world.consumer_of("identity.user.v1.dlq").until_len(1).await;
+    relay.drain().await;
+    let mut relay = settings.with("mode", "poll").start_ready().await;
+    insert_null(&world, "polled").await;
+    world.consumer_of("polled").until_len(1).await;
+    let unset = "identity.outbox WHERE published IS NULL AND dead_lettered_at IS NULL";
+    wait::until_equal("all are settled", 0, PATIENCE, async || count(&client, unset).await).await;
+    relay.drain().await;
+}
