@@ -24,8 +24,9 @@ With after_publish = keep it waits until the slot has confirmed the rows; with d
 entries can be found.
 
 TIME is \"2026-07-01 10:00\" (UTC), the same with an offset, or an age such as 2h; it is compared
-with created_at. Memory stays at some 30 MiB; beyond that a temporary file (TMPDIR) takes 112 bytes
-an event, and is gone however this ends.
+with created_at. Of a range the streams are read from an hour before its first row, and whole where
+an entry is not found there. Memory stays at some 30 MiB; beyond that a temporary file (TMPDIR)
+takes 112 bytes an event, and is gone however this ends.
 
 --repair makes missing rows due, so that the running relay publishes them, each once, and waits for
 that. They then stand behind later events of their aggregate: the order of before is lost.

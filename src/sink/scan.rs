@@ -29,12 +29,13 @@ pub struct About {
     pub deleted: Option<EntryId>,
 }
 
-/// Reads one stream from an entry on, to what is the last one when it begins: a stream may grow
-/// faster than it is read.
+/// Reads one stream from an entry on, to what is the last one when it begins (a stream may grow
+/// faster than it is read), or to a moment.
 pub struct Scan<'a> {
     sink: &'a Sink,
     stream: &'a str,
     next: Option<EntryId>,
+    until: EntryId,
     last: Option<EntryId>,
     page: usize,
 }
@@ -44,7 +45,14 @@ impl<'a> Scan<'a> {
     #[must_use]
     pub fn new(sink: &'a Sink, stream: &'a str, from_ms: u64) -> Self {
         let next = Some(EntryId { millis: from_ms, number: 0 });
-        Self { sink, stream, next, last: None, page: PAGE_FIRST }
+        let until = EntryId { millis: u64::MAX, number: u64::MAX };
+        Self { sink, stream, next, until, last: None, page: PAGE_FIRST }
+    }
+
+    /// From the first entry of all to the last before that millisecond.
+    #[must_use]
+    pub fn before(sink: &'a Sink, stream: &'a str, until_ms: u64) -> Self {
+        Self { until: EntryId::before(until_ms), ..Self::new(sink, stream, 0) }
     }
 
     /// The newest entry. Clocks may go back, ids never do: time would be no end.
@@ -62,7 +70,7 @@ impl<'a> Scan<'a> {
     pub async fn page(&mut self) -> Result<Vec<Entry>, Failure> {
         let Some(from) = self.next else { return Ok(Vec::new()) };
         if self.last.is_none() {
-            self.last = self.newest().await?;
+            self.last = self.newest().await?.map(|newest| newest.min(self.until));
         }
         let Some(last) = self.last.filter(|last| from <= *last) else { return Ok(Vec::new()) };
         let mut command = redis::cmd("XRANGE");

@@ -64,9 +64,7 @@ impl Compare<'_> {
     pub fn part(&mut self, mut records: Vec<Record>) -> Result<Vec<Suspect>> {
         records.sort_unstable_by(by_event);
         let mut suspects = Vec::new();
-        for event in records.chunk_by(|one, two| (one.key, one.stream) == (two.key, two.stream)) {
-            let rows = event.iter().take_while(|record| !record.has(ENTRY)).count();
-            let (rows, entries) = event.split_at(rows);
+        for (rows, entries) in events(&records) {
             match (rows.first(), entries.first()) {
                 (Some(_), None) => self.without_entry(rows)?,
                 (Some(row), Some(first)) => {
@@ -153,6 +151,23 @@ fn double(entries: &[Record], expected: usize, row: Option<i64>, suspects: &mut 
     }
 }
 
+/// Streams in which settled rows of this part have no entry among what was read of them.
+pub(super) fn lacking(mut records: Vec<Record>) -> Vec<u32> {
+    records.sort_unstable_by(by_event);
+    let lacking = events(&records).filter(|(_, entries)| entries.is_empty());
+    let rows = lacking.flat_map(|(rows, _)| rows.iter().filter(|row| row.has(SETTLED)));
+    rows.map(|row| row.stream).collect()
+}
+
+/// Of each event in a part that is sorted so: its rows and its entries.
+fn events(records: &[Record]) -> impl Iterator<Item = (&[Record], &[Record])> {
+    let is_one = |one: &Record, two: &Record| (one.key, one.stream) == (two.key, two.stream);
+    records.chunk_by(is_one).map(|event| {
+        let rows = event.iter().take_while(|record| !record.has(ENTRY)).count();
+        event.split_at(rows)
+    })
+}
+
 /// The rows of an event before its entries, and those as they stand.
 fn by_event(one: &Record, two: &Record) -> Ordering {
     let key = |record: &Record| (record.key, record.stream, record.has(ENTRY), record.a, record.b);
@@ -213,6 +228,13 @@ mod tests {
     fn only_a_settled_row_must_have_an_entry() {
         let seen = compare(vec![row(1, 1, SETTLED), row(2, 2, 0)], true, None);
         assert_eq!((seen.suspects, seen.missing), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn a_stream_lacks_entries_where_a_settled_row_has_none_in_it() {
+        let elsewhere = Record { stream: 4, ..row(3, 3, SETTLED) };
+        let records = vec![row(1, 1, SETTLED), entry(1, 10), row(2, 2, 0), entry(3, 10), elsewhere];
+        assert_eq!(lacking(records), [4]);
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! In: settings, what is asked. Out: a [`Report`]. The order of the steps is what keeps a live
 //! system from looking wrong: first the clocks and the last id, then rows, then the wait for the
 //! slots, then streams. A row that is settled when it is read has its entry by then; an entry that
-//! was there before the clock was read has its row. It must stay true that each side is read once.
+//! was there before the clock was read has its row. It must stay true that nothing of either side
+//! is read twice, and that no row counts as missing while a part of its stream is unread.
+
+use std::collections::BTreeSet;
 
 use tokio_postgres::Row;
 
 use super::asked::{Asked, Watch};
-use super::compare::{Compare, Strangers, Suspect};
+use super::compare::{Compare, Strangers, Suspect, lacking};
 use super::findings::{Report, Rows};
 use super::missing::{IDS_MAX, Missing};
 use super::order::Order;
@@ -27,8 +30,9 @@ use crate::sink::{Entry, Scan, Seen, Sink, Timeouts, Values, compact};
 
 /// Parts of what is compared: one is in memory at a time.
 const PARTS: usize = 256;
-/// Clocks of PostgreSQL, Redis and the application differ by less: so much before the first row of
-/// a range its stream is read.
+/// Clocks of PostgreSQL, Redis and the application mostly differ by less: so much before the first
+/// row of a range its stream is read. Where created_at is ahead by more, entries are before that:
+/// what is not found is looked for in the rest.
 const MARGIN_MS: u64 = 3_600_000;
 
 /// What is gathered while both sides are read.
@@ -145,18 +149,14 @@ impl Search<'_> {
         watch.begin("entries", None);
         let sink = self.sink.clone();
         for (number, name) in (0..).zip(self.streams.names()) {
-            let mut scan = Scan::new(&sink, &name, from_ms);
-            loop {
-                let page = scan.page().await.map_err(|failure| failed(failure, &name))?;
-                if page.is_empty() {
-                    break;
-                }
-                for entry in &page {
-                    self.report.entries.read += 1;
-                    self.add_entry(number, entry)?;
-                }
-                watch.reach(self.report.entries.read);
-                limit.after(page.len()).await;
+            let scan = Scan::new(&sink, &name, from_ms);
+            self.read_stream((number, &name), scan, limit, watch).await?;
+        }
+        if from_ms > 0 {
+            for number in self.lacking()? {
+                let name = self.streams.name(number).to_owned();
+                let scan = Scan::before(&sink, &name, from_ms);
+                self.read_stream((number, &name), scan, limit, watch).await?;
             }
         }
         // Asked last: what is trimmed while the streams are read was trimmed, not lost.
@@ -165,6 +165,36 @@ impl Search<'_> {
             stream.head.about = about.map_err(|failure| failed(failure, &stream.name))?;
         }
         Ok(())
+    }
+
+    async fn read_stream(
+        &mut self,
+        (number, name): (u32, &str),
+        mut scan: Scan<'_>,
+        limit: &Limit,
+        watch: &mut impl Watch,
+    ) -> Result<()> {
+        loop {
+            let page = scan.page().await.map_err(|failure| failed(failure, name))?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for entry in &page {
+                self.report.entries.read += 1;
+                self.add_entry(number, entry)?;
+            }
+            watch.reach(self.report.entries.read);
+            limit.after(page.len()).await;
+        }
+    }
+
+    /// Streams in which rows have no entry, as far as they are read.
+    fn lacking(&self) -> Result<BTreeSet<u32>> {
+        let mut streams = BTreeSet::new();
+        for part in 0..self.events.parts() {
+            streams.extend(lacking(self.events.load(part)?));
+        }
+        Ok(streams)
     }
 
     fn add_entry(&mut self, stream: u32, entry: &Entry) -> Result<()> {

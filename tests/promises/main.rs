@@ -68,4 +68,5 @@ mod tail;
 mod teardown;
 mod tracing;
 mod verify;
+mod verify_sound;
 mod written_before;

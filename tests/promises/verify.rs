@@ -24,12 +24,12 @@ async fn fill(client: &Client, total: i64, pad: i32) {
     }
 }
 
-async fn verify(settings: &Settings, arguments: &[&str]) -> Finished {
+pub async fn verify(settings: &Settings, arguments: &[&str]) -> Finished {
     settings.clone().with_arguments(arguments).finish("verify").await
 }
 
 /// The report as JSON, and the exit code.
-async fn report(settings: &Settings, arguments: &[&str], code: i32) -> Value {
+pub async fn report(settings: &Settings, arguments: &[&str], code: i32) -> Value {
     let done = verify(settings, &[&["--json"], arguments].concat()).await;
     assert_eq!(done.code, Some(code), "{arguments:?}:\n{}", done.output);
     let line = done.output.lines().find(|line| line.starts_with('{'));
@@ -37,7 +37,7 @@ async fn report(settings: &Settings, arguments: &[&str], code: i32) -> Value {
 }
 
 /// The rows of the findings of each kind; a kind without any is left out.
-fn found(report: &Value) -> Vec<(&str, u64, Vec<i64>)> {
+pub fn found(report: &Value) -> Vec<(&str, u64, Vec<i64>)> {
     let findings = report["findings"].as_object().unwrap().iter();
     let kinds = findings.map(|(kind, found)| {
         let rows = found["first"].as_array().unwrap().iter();
@@ -57,7 +57,7 @@ async fn add(world: &World, entry: &Entry, change: impl Fn(&str, &str) -> String
     command.query_async::<String>(&mut connection).await.unwrap();
 }
 
-async fn delete(world: &World, entry: &Entry) {
+pub async fn delete(world: &World, entry: &Entry) {
     world.redis.run(&format!("XDEL {STREAM} {}", entry.id)).await;
 }
 
