@@ -16,8 +16,9 @@ Whatever looks wrong is looked at again on both servers before it is reported.
 
 Rows that are parked, dead, discarded or not published yet are counted, not missed; so is history
 that was born published, if its published_at is NULL. Replayed entries are skipped. Entries that
-were retried, revived or repaired may stand behind later ones. What was trimmed is counted where
-Redis tells (7.0 and newer); consumers that XDEL what they have read leave nothing to compare.
+were retried, revived or repaired may stand behind later ones. What was trimmed, or may have been
+(rows written before the oldest entry was added), is counted; Redis tells more from 7.0 on.
+Consumers that XDEL what they have read leave nothing to compare.
 Out of order is also what two transactions leave that wrote the same aggregate at once without
 locking it: the one with the lower id committed later, and its events went out in that order.
 With after_publish = keep it waits until the slot has confirmed the rows; with delete only doubled

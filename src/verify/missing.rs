@@ -21,7 +21,8 @@ pub(super) const IDS_MAX: usize = 1_000_000;
 pub(super) struct Missing {
     /// The lowest ids, at most [`IDS_MAX`].
     ids: BinaryHeap<i64>,
-    /// How many of them might have been trimmed: their streams were, only not so often.
+    /// How many of them might have been trimmed: only how many there are, or their ids, speak
+    /// against it.
     pub doubtful: u64,
 }
 
@@ -71,9 +72,7 @@ impl Missing {
             let head = heads.get(&record.stream);
             let is_gone = head.is_none_or(|head| head.about.is_none());
             let detail = if is_gone { "there is no such stream" } else { "" }.to_owned();
-            // Were it not for their number, they would have been trimmed.
-            let is_doubtful = head
-                .is_some_and(|head| of(record, &Head { suspects: None, ..*head }) != Fate::Missing);
+            let is_doubtful = head.is_some_and(|head| of(record, &head.certain()) != Fate::Missing);
             self.doubtful += u64::from(is_doubtful);
             self.keep(id);
             report.add(

@@ -163,6 +163,7 @@ impl Search<'_> {
         for stream in self.streams.iter_mut() {
             let about = self.sink.about(&stream.name).await;
             stream.head.about = about.map_err(|failure| failed(failure, &stream.name))?;
+            stream.head.ahead_ms = self.ages.ahead_ms;
         }
         Ok(())
     }
@@ -209,6 +210,7 @@ impl Search<'_> {
                 return Ok(());
             }
         };
+        self.ages.add_entry(entry, values.occurred_ms());
         let record = Record {
             key: compact(values.event_id()),
             a: entry.id.millis,
@@ -303,8 +305,8 @@ impl Search<'_> {
         }
         if report.untold > 0 {
             notes.push(format!(
-                "{} rows are older than the first entry of their stream: trimmed, deleted or never \
-                 there, which cannot be told of these streams (--strict counts them as missing)",
+                "{} rows may be older than the first entry of their stream: trimmed, deleted or \
+                 never there, which cannot be told of these (--strict counts them as missing)",
                 report.untold
             ));
         }
@@ -314,7 +316,7 @@ impl Search<'_> {
     }
 }
 
-/// How old the rows are.
+/// How old the rows are, by a clock that may not be that of Redis.
 #[derive(Default)]
 struct Ages {
     /// The oldest row, and the oldest settled one.
@@ -322,6 +324,8 @@ struct Ages {
     oldest_settled_ms: Option<u64>,
     /// Rows without a time may be of any.
     has_undated: bool,
+    /// The most that an event was later than its entry.
+    ahead_ms: u64,
 }
 
 impl Ages {
@@ -333,6 +337,11 @@ impl Ages {
         if record.has(SETTLED) {
             self.oldest_settled_ms = least(self.oldest_settled_ms);
         }
+    }
+
+    fn add_entry(&mut self, entry: &Entry, occurred_ms: Option<u64>) {
+        let ahead = occurred_ms.unwrap_or(0).saturating_sub(entry.id.millis);
+        self.ahead_ms = self.ahead_ms.max(ahead);
     }
 }
 

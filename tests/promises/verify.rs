@@ -61,6 +61,13 @@ pub async fn delete(world: &World, entry: &Entry) {
     world.redis.run(&format!("XDEL {STREAM} {}", entry.id)).await;
 }
 
+/// Makes a row young enough: no entry as old as its own was can have been trimmed. As if it had
+/// been written a minute behind what is the oldest entry.
+async fn not_trimmed(client: &Client, row: i64) {
+    let later = "UPDATE identity.outbox SET created_at = now() + interval '1 minute' WHERE id = $1";
+    assert_eq!(client.execute(later, &[&row]).await.unwrap(), 1);
+}
+
 /// The entry of a row.
 async fn entry_of(world: &World, entries: &[Entry], row: i64) -> Entry {
     let query = format!("SELECT event_id::text FROM identity.outbox WHERE id = {row}");
@@ -113,6 +120,7 @@ async fn what_is_planted_is_found_and_nothing_else_while_others_write() {
         _ => value.to_owned(),
     })
     .await;
+    not_trimmed(&client, 4_711).await;
     let planted = report(&settings, &[], 1).await;
     assert_eq!(
         found(&planted),
@@ -174,6 +182,7 @@ async fn rows_in_every_state_streams_in_every_format_and_what_was_trimmed_are_to
     // Of a stream from which single entries were deleted too nobody can tell what is older.
     let entries = world.consumer().read_all().await;
     delete(&world, &entries[150]).await;
+    not_trimmed(&client, 251).await;
     let deleted = report(&settings, &[], 1).await;
     assert_eq!(found(&deleted), [("missing", 1, vec![251])], "{deleted}");
     assert_eq!(deleted["rows"]["untold"], 100, "{deleted}");
@@ -244,6 +253,9 @@ async fn what_redis_lost_is_published_again_once_by_the_running_relay() {
     let clean = report(&keep, &["--strict"], 0).await;
     assert!(clean["rows"]["settled"].as_u64() >= Some(2_601), "{clean}");
     let entries = world.consumer().read(2_601).await;
+    let event_id = entries[2_590].event_id();
+    let row = format!("SELECT id::text FROM identity.outbox WHERE event_id = '{event_id}'");
+    not_trimmed(&client, world.postgres.text(&row).await.parse().unwrap()).await;
     delete(&world, &entries[2_590]).await;
     let repaired = report(&keep, &["--repair"], 0).await;
     assert_eq!(repaired["repaired"]["published"], 1, "{repaired}");

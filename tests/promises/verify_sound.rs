@@ -1,12 +1,31 @@
-//! `walrelay verify` on systems that are sound, though they do not look it: odd clocks.
+//! `walrelay verify` on systems that are sound, though they do not look it: odd clocks, streams
+//! that were trimmed.
 
-use crate::harness::world::World;
-use crate::verify::{delete, found, report};
+use tokio_postgres::Client;
+
+use crate::harness::world::{STREAM, World, count};
+use crate::verify::{delete, found, report, verify};
 
 /// Rows whose time is ahead of every clock, as of sessions east of UTC that write it without one.
 const AHEAD: &str = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, created_at)
     SELECT 'Ahead', gen_random_uuid(), '{}', now() + interval '2 hours'
     FROM generate_series(1, $1::int8)";
+/// A row of always the same aggregate.
+const ONE: &str = "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+    VALUES ('One', '00000000-0000-0000-0000-000000000001', '{}')";
+
+/// Rows 1 and 2, of which the second is published first: its transaction is the shorter one.
+async fn write_crossed(world: &World, client: &Client) {
+    let mut early = world.postgres.client().await;
+    let transaction = early.transaction().await.unwrap();
+    transaction.batch_execute(ONE).await.unwrap();
+    client.batch_execute(ONE).await.unwrap();
+    world.consumer().until_len(1).await;
+    transaction.commit().await.unwrap();
+    world.consumer().until_len(2).await;
+    world.until_marked().await;
+    assert_eq!(count(client, "identity.outbox WHERE id > 2").await, 0);
+}
 
 #[tokio::test]
 async fn rows_whose_time_is_ahead_are_found_before_it_and_not_published_again() {
@@ -25,5 +44,32 @@ async fn rows_whose_time_is_ahead_are_found_before_it_and_not_published_again() 
     delete(&world, &entries[4]).await;
     let lacking = report(&settings, &["--from-id", "1"], 1).await;
     assert_eq!(found(&lacking), [("missing", 1, vec![5])], "{lacking}");
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn what_trimming_may_have_taken_is_not_missing_nor_published_again_unasked() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let settings = world.settings.clone().with("durability", "memory");
+    let mut relay = settings.start_ready().await;
+    write_crossed(&world, &client).await;
+    // A single entry that was deleted: removals do not tell any more what trimming took.
+    world.redis.run(&format!("XADD {STREAM} * any thing")).await;
+    delete(&world, &world.consumer().read_all().await[2]).await;
+    world.redis.run(&format!("XTRIM {STREAM} MAXLEN 1")).await;
+    let trimmed = report(&settings, &[], 0).await;
+    assert_eq!(trimmed["rows"]["untold"], 1, "{trimmed}");
+    let asked = verify(&settings, &["--strict", "--repair"]).await;
+    assert_eq!(asked.code, Some(2), "{}", asked.output);
+    assert!(asked.output.contains("may have been trimmed"), "{}", asked.output);
+    assert_eq!(world.consumer().len().await, Some(1), "nothing is published again");
+
+    // A time that runs ahead does not make rows younger than what was trimmed.
+    client.execute(AHEAD, &[&3_i64]).await.unwrap();
+    world.until_marked().await;
+    world.redis.run(&format!("XTRIM {STREAM} MAXLEN 1")).await;
+    let trimmed = report(&settings, &[], 0).await;
+    assert_eq!(trimmed["rows"]["untold"], 4, "{trimmed}");
     relay.drain().await;
 }
