@@ -21,6 +21,9 @@ were retried, revived or repaired may stand behind later ones. What was trimmed,
 Consumers that XDEL what they have read leave nothing to compare.
 Out of order is also what two transactions leave that wrote the same aggregate at once without
 locking it: the one with the lower id committed later, and its events went out in that order.
+An entry without a row is no stranger where its row may have gone by retention, nor, with sections
+[tables.NAME], where it may be another table's. With ordering = none pollers promise no order: then
+nothing is out of order.
 With after_publish = keep it waits until the slot has confirmed the rows; with delete only doubled
 entries can be found.
 

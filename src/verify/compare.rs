@@ -40,8 +40,11 @@ pub(super) struct Strangers {
     pub since_ms: Option<u64>,
     pub until_ms: Option<u64>,
     /// The oldest settled row: what is younger must still have a row. None: rows go when they are
-    /// published.
+    /// published, or entries may be of another table.
     pub oldest_ms: Option<u64>,
+    /// With `retention`: what happened and was published since must still have a row. A row goes by
+    /// when it was published, so that others stay which are older.
+    pub kept_ms: Option<u64>,
 }
 
 /// What the parts are compared for.
@@ -133,7 +136,11 @@ impl Strangers {
         let Some(occurred) = occurred else { return self.is_strict && !is_limited };
         let is_in_range = self.since_ms.is_none_or(|since| since <= occurred)
             && self.until_ms.is_none_or(|until| occurred < until);
-        is_in_range && (self.is_strict || self.oldest_ms.is_some_and(|oldest| oldest < occurred))
+        let is_kept = || {
+            self.oldest_ms.is_some_and(|oldest| oldest < occurred)
+                && self.kept_ms.is_none_or(|kept| kept < occurred.min(entry.a))
+        };
+        is_in_range && (self.is_strict || is_kept())
     }
 }
 
@@ -196,10 +203,21 @@ mod tests {
     }
 
     fn compare(records: Vec<Record>, is_strict: bool, oldest_ms: Option<u64>) -> Seen {
+        compare_kept(records, is_strict, oldest_ms, None)
+    }
+
+    fn compare_kept(
+        records: Vec<Record>,
+        is_strict: bool,
+        oldest_ms: Option<u64>,
+        kept_ms: Option<u64>,
+    ) -> Seen {
         let mut streams = Streams::new(&[], "s").unwrap();
         let (mut missing, mut order) = (Spill::new(1), Spill::new(1));
         let mut entries = Entries::default();
         let (since_ms, until_ms, may_be_others) = (None, None, false);
+        let strangers =
+            Strangers { is_strict, may_be_others, since_ms, until_ms, oldest_ms, kept_ms };
         let mut compare = Compare {
             streams: &mut streams,
             missing: &mut missing,
@@ -207,7 +225,7 @@ mod tests {
             entries: &mut entries,
             began_ms: BEGAN,
             is_limited: false,
-            strangers: Strangers { is_strict, may_be_others, since_ms, until_ms, oldest_ms },
+            strangers,
         };
         let suspects = compare.part(records).unwrap();
         let suspects = suspects
@@ -261,5 +279,17 @@ mod tests {
         let stranger = [(Kind::Stranger, None, 10)];
         assert_eq!(compare(records.clone(), false, Some(9)).suspects, stranger);
         assert_eq!(compare(records, true, None).suspects, stranger);
+    }
+
+    #[test]
+    fn with_retention_a_row_must_be_there_that_is_young_by_its_event_and_by_its_entry() {
+        let entry = |ms, occurred| vec![Record { d: occurred, ..entry(1, ms) }];
+        let suspects =
+            |records, is_strict| compare_kept(records, is_strict, Some(10), Some(50)).suspects;
+        assert_eq!(suspects(entry(51, 51), false).len(), 1);
+        for gone in [entry(51, 50), entry(50, 51), entry(50, 11)] {
+            assert!(suspects(gone.clone(), false).is_empty(), "{gone:?}");
+            assert_eq!(suspects(gone, true).len(), 1);
+        }
     }
 }

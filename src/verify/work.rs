@@ -22,7 +22,7 @@ use super::settled::{Confirmed, State, until_confirmed};
 use super::spill::Spill;
 use super::streams::{Streams, failed};
 use super::suspects::Bench;
-use crate::config::{AfterPublish, Settings};
+use crate::config::{AfterPublish, Mode, Ordering, Settings};
 use crate::error::{Error, Result};
 use crate::postgres::{self, Target};
 use crate::rate::Limit;
@@ -71,9 +71,7 @@ pub async fn run(settings: &Settings, asked: &Asked, watch: &mut impl Watch) -> 
 
 impl Search<'_> {
     async fn run(mut self, watch: &mut impl Watch) -> Result<Report> {
-        let clock = self.sink.clock_ms().await;
-        let began_ms =
-            clock.map_err(|failure| failure.into_error("cannot ask Redis for its clock"))?;
+        let began_ms = clock(&self.sink).await?;
         let range = self.outbox.range(self.settings, self.asked).await?;
         self.report.ids = range.ids;
         let limit = Limit::new(self.asked.rate);
@@ -231,16 +229,10 @@ impl Search<'_> {
         watch: &mut impl Watch,
     ) -> Result<Missing> {
         let mut missing = Spill::new(1);
-        let mut order = Spill::new(PARTS);
+        // Without parts it keeps nothing.
+        let mut order = Spill::new(if keeps_order(self.settings) { PARTS } else { 0 });
         let events = std::mem::replace(&mut self.events, Spill::new(0));
-        let is_deleted = self.settings.after_publish == AfterPublish::Delete;
-        let strangers = Strangers {
-            is_strict: self.asked.is_strict,
-            may_be_others: self.asked.has_ids() || self.settings.messages,
-            since_ms: range.since_ms,
-            until_ms: range.until_ms,
-            oldest_ms: if is_deleted { None } else { self.ages.oldest_settled_ms },
-        };
+        let strangers = self.strangers(range).await?;
         watch.begin("parts compared", u64::try_from(2 * PARTS).ok());
         for (done, part) in (0..).zip(0..events.parts()) {
             let mut compare = Compare {
@@ -270,6 +262,27 @@ impl Search<'_> {
         Missing::find(&bench, &missing, asked.is_strict, report).await
     }
 
+    async fn strangers(&self, range: &Range) -> Result<Strangers> {
+        let settings = self.settings;
+        let is_deleted = settings.after_publish == AfterPublish::Delete;
+        // Tables that have sections may write into one stream.
+        let tells = !is_deleted && settings.table.is_none();
+        // Not when it began: rows go while both sides are read.
+        let now_ms = clock(&self.sink).await?;
+        let kept_ms = settings.retention.map(|retention| {
+            let retention = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+            now_ms.saturating_sub(retention).saturating_add(MARGIN_MS)
+        });
+        Ok(Strangers {
+            is_strict: self.asked.is_strict,
+            may_be_others: self.asked.has_ids() || settings.messages,
+            since_ms: range.since_ms,
+            until_ms: range.until_ms,
+            oldest_ms: self.ages.oldest_settled_ms.filter(|_| tells),
+            kept_ms,
+        })
+    }
+
     async fn look_again(&mut self, suspects: &[Suspect]) -> Result<()> {
         let Self { outbox, sink, streams, report, .. } = self;
         Bench { outbox, sink, streams }.look_again(suspects, report).await
@@ -294,6 +307,13 @@ impl Search<'_> {
                     .to_owned(),
             );
         }
+        if !keeps_order(self.settings) {
+            notes.push(
+                "ordering = none: pollers promise no order, so none can be broken; nothing is \
+                 called out of order"
+                    .to_owned(),
+            );
+        }
         let [missing, ..] = &report.found;
         if missing.count > 0
             && let Confirmed::NotYet { slot, .. } = confirmed
@@ -314,6 +334,17 @@ impl Search<'_> {
             notes.push(format!("one repair takes {IDS_MAX} rows: repeat it for the rest"));
         }
     }
+}
+
+async fn clock(sink: &Sink) -> Result<u64> {
+    let clock = sink.clock_ms().await;
+    clock.map_err(|failure| failure.into_error("cannot ask Redis for its clock"))
+}
+
+/// Whether rows of an aggregate go out by their ids: a line keeps to the order of commit, pollers
+/// only where they are asked to.
+fn keeps_order(settings: &Settings) -> bool {
+    settings.mode == Mode::Wal || settings.ordering == Ordering::PerAggregate
 }
 
 /// How old the rows are, by a clock that may not be that of Redis.

@@ -339,6 +339,26 @@ async fn commands_act_on_all_tables_or_on_the_one_that_is_named() {
 }
 
 #[tokio::test]
+async fn an_entry_of_another_table_is_a_stranger_only_where_that_is_asked() {
+    let scene = Scene::set_up(TABLES).await;
+    let mut relay = scene.settings.start_ready().await;
+    write_user(&scene.client, 1).await;
+    let by_topic = "INSERT INTO identity.outbox (event_type, aggregate_id, topic, payload)
+        VALUES ('Elsewhere', gen_random_uuid(), 'outbox.event.order', '{}')";
+    scene.client.batch_execute(by_topic).await.unwrap();
+    scene.until_marked().await;
+    write_order(&scene.client, 1).await;
+    scene.world.consumer_of(ORDERS).until_len(2).await;
+    scene.until_marked().await;
+    let users = scene.done("verify", &["--table", "users"]).await;
+    assert_has(&users, &["2 streams", "nothing wrong"]);
+    let strict = scene.say("verify", &["--table", "users", "--strict"]).await;
+    assert_eq!(strict.code, Some(1), "{}", strict.output);
+    assert_has(&strict.output, &["1 stranger"]);
+    relay.drain().await;
+}
+
+#[tokio::test]
 async fn what_two_tables_would_share_is_refused_before_anything_is_done() {
     let scene = Scene::new(&format!("{TABLES}\nslot_name = 'walrelay_users'")).await;
     for command in ["run", "setup", "check", "status", "teardown"] {
