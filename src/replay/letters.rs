@@ -14,13 +14,8 @@ use super::wal::Meaning;
 use crate::error::{Error, Result};
 use crate::lsn::{Lsn, Position};
 use crate::outbox::{Envelope, Obituary};
-use crate::sink::{Letter, Replayer, compact};
+use crate::sink::{Letter, PageSize, Replayer, compact};
 
-/// Letters of a page: so many at first, and at most.
-const PAGE_FIRST: usize = 8;
-const PAGE_MAX: usize = 256;
-/// A page with more bytes is followed by a smaller one.
-const PAGE_BYTES: usize = 1024 * 1024;
 /// Events remembered, 16 bytes each and the set's own.
 const EVENTS_MAX: usize = 1_000_000;
 
@@ -32,7 +27,7 @@ pub(super) struct Letters {
     stream: String,
     from: String,
     until: String,
-    page: usize,
+    page: PageSize,
     waiting: VecDeque<Letter>,
     /// Of those that wait, by event, where they are still there.
     rows: HashMap<Vec<u8>, Row>,
@@ -58,7 +53,7 @@ impl Letters {
             stream: stream.to_owned(),
             from: "-".to_owned(),
             until: until.max(0).to_string(),
-            page: PAGE_FIRST,
+            page: PageSize::default(),
             waiting: VecDeque::new(),
             rows: HashMap::new(),
             seen: HashSet::new(),
@@ -102,18 +97,17 @@ impl Letters {
 
     async fn turn(&mut self) -> Result<()> {
         let range = (self.from.as_str(), self.until.as_str());
-        let page = self.replayer.letters(&self.stream, range, self.page).await;
+        let count = self.page.count();
+        let page = self.replayer.letters(&self.stream, range, count).await;
         let page = page.map_err(|failure| {
             failure.into_error(&format!("cannot read dead letter stream {:?}", self.stream))
         })?;
-        self.is_over = page.read < self.page;
+        self.is_over = page.read < count;
         if let Some(last) = page.last {
             self.from = format!("({last}");
         }
         self.read += u64::try_from(page.read).unwrap_or(0);
-        let bytes: usize = page.dead.iter().map(Letter::bytes).sum();
-        self.page = if bytes > PAGE_BYTES { self.page / 2 } else { self.page * 2 };
-        self.page = self.page.clamp(1, PAGE_MAX);
+        self.page.learn(page.largest);
         let mut fresh: VecDeque<Letter> = page.dead.into();
         fresh.retain(|letter| self.seen.insert(compact(&letter.event_id)));
         let ids: Vec<String> = fresh.iter().map(event_id).collect();

@@ -4,9 +4,10 @@
 -- ARGV  the entry to begin at ('+': the newest), entries to read at most
 -- Reply {the entry to go on with ('': that was all), entries read, an event's id, another, ..}
 --
--- Pages begin small: a page of large payloads must not fill the server's memory. An entry to go on
--- with is read twice; ranges that leave it out came with Redis 6.2.
-local BYTES_MAX, PAGE_MAX = 1048576, 256
+-- Pages begin small and stay so: behind small entries there may be large ones, and a page of those
+-- must not fill the server's memory. An entry to go on with is read twice; ranges that leave it out
+-- came with Redis 6.2.
+local BYTES_MAX, PAGE_MAX = 1048576, 16
 local from, wanted = ARGV[1], tonumber(ARGV[2])
 local reply, read, bytes, page = {'', 0}, 0, 0, 2
 

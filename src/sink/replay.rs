@@ -74,12 +74,6 @@ impl Letter {
         }
         (!letter.event_id.is_empty()).then_some(letter)
     }
-
-    /// Bytes of its values, about.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.payload.len() + self.topic.len() + self.event_type.len() + self.aggregate_id.len()
-    }
 }
 
 /// Some entries of a dead letter stream.
@@ -91,6 +85,8 @@ pub struct Letters {
     pub read: usize,
     /// To go on behind.
     pub last: Option<String>,
+    /// Bytes of the largest entry.
+    pub largest: usize,
 }
 
 /// A connection with the script of replays.
@@ -160,6 +156,7 @@ impl Replayer {
             .map_err(|error| of_stream(&error))?;
         let mut letters = Letters { read: entries.len(), ..Letters::default() };
         for (id, fields) in entries {
+            letters.largest = letters.largest.max(fields.iter().map(Vec::len).sum());
             letters.dead.extend(Letter::read(&id, fields));
             letters.last = Some(id);
         }

@@ -9,13 +9,8 @@ use redis::Value;
 
 use super::connect::Sink;
 use super::failure::Failure;
+use super::page::PageSize;
 use super::stored::{Entry, EntryId, clock_ms, entries, entry, pairs, text};
-
-/// Bytes of a page, about.
-const PAGE_BYTES: usize = 512 * 1024;
-/// Entries of the first page, and of any: a page takes the server less than a millisecond.
-const PAGE_FIRST: usize = 16;
-const PAGE_MAX: usize = 512;
 
 /// What the server knows of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +32,7 @@ pub struct Scan<'a> {
     next: Option<EntryId>,
     until: EntryId,
     last: Option<EntryId>,
-    page: usize,
+    page: PageSize,
 }
 
 impl<'a> Scan<'a> {
@@ -46,7 +41,7 @@ impl<'a> Scan<'a> {
     pub fn new(sink: &'a Sink, stream: &'a str, from_ms: u64) -> Self {
         let next = Some(EntryId { millis: from_ms, number: 0 });
         let until = EntryId { millis: u64::MAX, number: u64::MAX };
-        Self { sink, stream, next, until, last: None, page: PAGE_FIRST }
+        Self { sink, stream, next, until, last: None, page: PageSize::default() }
     }
 
     /// From the first entry of all to the last before that millisecond.
@@ -75,12 +70,10 @@ impl<'a> Scan<'a> {
         let Some(last) = self.last.filter(|last| from <= *last) else { return Ok(Vec::new()) };
         let mut command = redis::cmd("XRANGE");
         command.arg(self.stream).arg(from.to_string()).arg(last.to_string());
-        command.arg("COUNT").arg(self.page);
+        command.arg("COUNT").arg(self.page.count());
         let entries = entries(self.sink.send(&command).await?)?;
         self.next = entries.last().filter(|entry| entry.id < last).map(|entry| entry.id.next());
-        let bytes: usize = entries.iter().map(Entry::bytes).sum();
-        let each = bytes.checked_div(entries.len()).unwrap_or(0).max(1);
-        self.page = (PAGE_BYTES / each).clamp(1, PAGE_MAX.min(self.page * 2));
+        self.page.learn(entries.iter().map(Entry::bytes).max().unwrap_or(0));
         Ok(entries)
     }
 }

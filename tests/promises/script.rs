@@ -15,6 +15,7 @@ const PUBLISH: &str =
     concat!(include_str!("../../src/sink/entry.lua"), include_str!("../../src/sink/publish.lua"));
 const REPLAY: &str =
     concat!(include_str!("../../src/sink/entry.lua"), include_str!("../../src/sink/replay.lua"));
+const RECENT: &str = include_str!("../../src/sink/recent.lua");
 const STREAM: &str = "events";
 const CHECKPOINT: &str = "walrelay:{events}:test";
 /// Where a stream stands that nobody has written.
@@ -208,4 +209,25 @@ async fn a_relay_loses_nothing_to_a_redis_in_another_locale() {
     let entries = Consumer::new(&redis.url(), world::STREAM).read_all().await;
     Ledger::of_one_writer(&client).await.assert_same_events(&entries);
     relay.drain().await;
+}
+
+/// Small entries before large ones: what they grew its pages to must not fill the memory of Redis.
+#[tokio::test]
+async fn reading_backwards_from_small_entries_takes_few_large_ones_at_once() {
+    let server = Redis::start_with(&[("appendonly", "no")]).await;
+    let mut redis = server.connection().await;
+    let large = "x".repeat(256 * 1024);
+    for (count, payload) in [(400, large.as_str()), (700, "small")] {
+        let mut pipe = redis::pipe();
+        for _ in 0..count {
+            pipe.cmd("XADD").arg(STREAM).arg("*").arg("event_id").arg("e").arg(payload).arg("");
+            pipe.ignore();
+        }
+        pipe.query_async::<()>(&mut redis).await.unwrap();
+    }
+    let mut command = redis::cmd("EVAL");
+    command.arg(RECENT).arg(1).arg(STREAM).arg("+").arg(2_000);
+    let reply: Vec<Value> = command.query_async(&mut redis).await.unwrap();
+    let Value::Int(read) = reply[1] else { panic!("{:?}", reply[1]) };
+    assert!((701..=720).contains(&read), "{read} entries in one step");
 }

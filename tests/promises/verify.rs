@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::harness::consumer::Entry;
 use crate::harness::ledger::Ledger;
-use crate::harness::relay::{Finished, Settings};
+use crate::harness::relay::{Finished, Relay, Settings};
 use crate::harness::wait::PATIENCE;
 use crate::harness::world::{STREAM, World, count, insert_many, write_through};
 
@@ -267,6 +267,36 @@ async fn what_redis_lost_is_published_again_once_by_the_running_relay() {
     assert!(done.output.contains("no relay runs on it"), "{}", done.output);
 }
 
+/// The most memory that a process took, as far as it was seen before its end.
+async fn peak_kb(running: &mut Relay) -> u64 {
+    let mut peak_kb = 0;
+    while running.running() {
+        peak_kb = peak_kb.max(running.try_peak_rss_kb().unwrap_or(0));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    peak_kb
+}
+
+#[tokio::test]
+async fn large_entries_behind_small_ones_are_read_a_few_at_a_time() {
+    let world = World::with(&[], &[("appendonly", "no")]).await;
+    let large = "x".repeat(256 * 1024);
+    let mut pipe = redis::pipe();
+    for (count, value) in [(1_200, "small"), (400, large.as_str())] {
+        for _ in 0..count {
+            pipe.cmd("XADD").arg(STREAM).arg("*").arg("name").arg(value).ignore();
+        }
+    }
+    pipe.query_async::<()>(&mut world.redis.connection().await).await.unwrap();
+    // Slow enough to be looked at behind each page.
+    let slowly = world.settings.clone().with_arguments(&["--rate", "1000"]);
+    let mut running = slowly.start_command("verify");
+    let peak_kb = peak_kb(&mut running).await;
+    assert_eq!(running.exit_code(PATIENCE).await, Some(0), "{}", running.output());
+    assert!(running.output().contains("1600 of somebody else"), "{}", running.output());
+    assert!((1..64 * 1_024).contains(&peak_kb), "{peak_kb} kB for 100 MiB of entries");
+}
+
 #[tokio::test]
 #[ignore = "a million events take minutes: make million"]
 async fn a_million_events_are_found_as_they_should_be_in_bounded_memory() {
@@ -279,11 +309,7 @@ async fn a_million_events_are_found_as_they_should_be_in_bounded_memory() {
     world.consumer().until_len(usize::try_from(ROWS / 100 * 99).unwrap()).await;
     let traffic = tokio::spawn(write_through(world.postgres.url(), ROWS, 1));
     let mut running = settings.clone().with_arguments(&["--strict"]).start_command("verify");
-    let mut peak_kb = 0;
-    while running.running() {
-        peak_kb = peak_kb.max(running.try_peak_rss_kb().unwrap_or(0));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let peak_kb = peak_kb(&mut running).await;
     traffic.abort();
     let code = running.exit_code(PATIENCE).await;
     eprintln!("{}peak RSS of verify: {peak_kb} kB", running.output());
