@@ -17,6 +17,7 @@ mod schema;
 mod schema_report;
 mod setup;
 mod setup_functions;
+mod setup_numbers;
 mod setup_table;
 mod status;
 mod status_document;

@@ -2,9 +2,9 @@
 //! nothing.
 //!
 //! In: settings and the name of a role, perhaps. Out: schema, columns, publication, slot, role, and
-//! functions beside our own table. It must stay true that repeating it changes nothing, that
-//! nothing is ever dropped, altered in meaning or rewritten, and that what is printed is what would
-//! be run.
+//! functions beside our own table. It must stay true that repeating it changes nothing but what an
+//! interrupted one has left undone, that nothing is ever dropped (but an index that was never
+//! finished), altered in meaning or rewritten, and that what is printed is what would be run.
 
 use std::io::Write;
 use std::time::Duration;

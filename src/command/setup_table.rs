@@ -7,16 +7,14 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::{Client, Row};
 
-use crate::config::{Outbox, ROW_NUMBER};
+use super::setup_numbers::Numbers;
+use crate::config::Outbox;
 use crate::error::{Error, Result};
 use crate::postgres::{self, from_sql, quote};
 use crate::relay::PARKING_COLUMNS;
 
 const IDENTITY: &str = include_str!("../../sql/migrations/0001_identity.sql");
 const OUTBOX_COLUMNS: &str = include_str!("../../sql/migrations/0002_outbox_columns.sql");
-const ROW_NUMBERS: &str = include_str!("../../sql/row_number.sql");
-const OLD_ROWS: &str = include_str!("../../sql/row_number_old.sql");
-const ROW_NUMBER_INDEX: &str = include_str!("../../sql/row_number_index.sql");
 
 /// Before each column that 0002 adds.
 const ADD: &str = "ADD COLUMN IF NOT EXISTS ";
@@ -26,16 +24,13 @@ pub(super) fn is_own(outbox: &Outbox) -> bool {
     outbox.schema == "identity" && outbox.name == "outbox"
 }
 
-/// All of it for a table that nobody has looked at, in order.
+/// All of it for a table that nobody has looked at, in order, each to be run by itself.
 pub(super) fn script(outbox: &Outbox) -> Vec<String> {
-    let own = is_own(outbox).then(|| IDENTITY.to_owned());
-    own.into_iter().chain(completion(outbox, false)).collect()
-}
-
-/// What adds to a table that is there, in order, each to be run by itself.
-fn completion(outbox: &Outbox, is_partitioned: bool) -> Vec<String> {
     let mut statements = vec![columns_sql(outbox)];
-    statements.extend(row_numbers(outbox, is_partitioned));
+    if is_own(outbox) {
+        statements.insert(0, IDENTITY.to_owned());
+    }
+    statements.extend(Numbers::of(outbox, false).into_iter().flat_map(Numbers::script));
     statements
 }
 
@@ -70,26 +65,6 @@ fn added_columns(outbox: &Outbox) -> Vec<&str> {
     parts.chain(["id"]).filter_map(|part| outbox.columns.column(part)).collect()
 }
 
-/// Numbers for rows that have none: nothing where the table has its own.
-fn row_numbers(outbox: &Outbox, is_partitioned: bool) -> Vec<String> {
-    if outbox.columns.column("id") != Some(ROW_NUMBER) {
-        return Vec::new();
-    }
-    let name = format!("{}_{ROW_NUMBER}", outbox.name);
-    // PostgreSQL would cut it, and two tables might end with one.
-    let name = if name.len() > 63 { ROW_NUMBER.to_owned() } else { name };
-    let sequence = quote::qualified(&outbox.schema, &format!("{name}_seq"));
-    let fill = |sql: &str| {
-        outbox
-            .sql(sql)
-            .replace("{sequence_text}", &quote::literal(&sequence))
-            .replace("{sequence}", &sequence)
-            .replace("{index}", &quote::ident(&name))
-            .replace("{concurrently}", if is_partitioned { "" } else { "CONCURRENTLY " })
-    };
-    [ROW_NUMBERS, OLD_ROWS, ROW_NUMBER_INDEX].map(fill).to_vec()
-}
-
 /// The columns that the relay writes, for a GRANT.
 pub(super) fn written(outbox: &Outbox) -> String {
     let parking = PARKING_COLUMNS.iter().filter_map(|part| outbox.columns.column(part));
@@ -118,17 +93,22 @@ pub(super) async fn set_up(client: &Client, outbox: &Outbox) -> Result<String> {
     // missing.
     if added_columns(outbox).iter().any(|column| !between.contains(*column)) {
         let doing = format!("cannot add columns to table {outbox}");
-        let is_partitioned = rows.first().is_some_and(|row| row.get("is_partitioned"));
-        for sql in completion(outbox, is_partitioned) {
-            client.batch_execute(&sql).await.map_err(|error| from_sql(&doing, error))?;
-        }
+        let done = client.batch_execute(&columns_sql(outbox)).await;
+        done.map_err(|error| from_sql(&doing, error))?;
     }
+    let is_partitioned = rows.first().is_some_and(|row| row.get("is_partitioned"));
+    let numbered = match Numbers::of(outbox, is_partitioned) {
+        Some(numbers) => numbers.set_up(client).await?,
+        None => Vec::new(),
+    };
     if before.is_empty() {
         return Ok("created".to_owned());
     }
     let after = names(&postgres::describe_table(client, outbox).await?);
     let new: Vec<&str> = after.difference(&before).map(String::as_str).collect();
-    Ok(if new.is_empty() { "found".to_owned() } else { format!("added {}", new.join(", ")) })
+    let columns =
+        if new.is_empty() { "found".to_owned() } else { format!("added {}", new.join(", ")) };
+    Ok(std::iter::once(columns).chain(numbered).collect::<Vec<_>>().join(", "))
 }
 
 fn names(rows: &[Row]) -> BTreeSet<String> {
@@ -150,7 +130,7 @@ mod tests {
         let own = outbox(Preset::Identity, "");
         assert_eq!(columns_sql(&own), own.sql(OUTBOX_COLUMNS));
         assert_eq!(added_columns(&own).len(), 14);
-        assert!(row_numbers(&own, false).is_empty());
+        assert_eq!(script(&own).len(), 1);
     }
 
     #[test]
@@ -163,11 +143,6 @@ mod tests {
             assert!(!sql.contains(part), "{part}: {sql}");
         }
         assert!(sql.trim_end().ends_with("RESET lock_timeout;"), "{sql}");
-        let numbers = row_numbers(&other, true).concat();
-        assert!(numbers.contains("nextval('\"app\".\"events_walrelay_id_seq\"')"), "{numbers}");
-        assert!(numbers.contains("o.\"walrelay_id\" IS NULL AND (o.\"processed_at\" IS NOT NULL)"));
-        assert!(numbers.contains("CREATE INDEX IF NOT EXISTS \"events_walrelay_id\""), "{numbers}");
-        assert!(row_numbers(&other, false).concat().contains("CREATE INDEX CONCURRENTLY IF NOT"));
         assert_eq!(
             written(&other),
             "processed_at, retry_count, started_attempts, next_attempt_at, \"Last Error\", \

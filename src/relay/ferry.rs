@@ -20,7 +20,7 @@ use super::park::{Park, Parker};
 use super::reader::{PAGE_ROWS, Reader};
 use super::settle::Marker;
 use crate::config::{AfterPublish, Ordering};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::outbox::Selection;
 use crate::poller::{Courier, Outcome, Trouble};
 use crate::postgres::from_sql;
@@ -111,7 +111,8 @@ async fn read(
 ) -> Outcomes {
     let unpublished = selection.unpublished();
     let condition = match settled {
-        Some(id) => format!("{unpublished} AND o.id > {id}"),
+        // Those without a number come last; deliver() has something to say about them.
+        Some(id) => format!("{unpublished} AND (o.id > {id} OR o.id IS NULL)"),
         None => unpublished.to_owned(),
     };
     reader.rewind(&selection.list(), &condition).await?;
@@ -163,7 +164,10 @@ impl Loader<'_> {
 
     async fn deliver(&mut self, rows: Vec<Row>) -> Outcomes<Parcel> {
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-        let last_id = rows.last().and_then(|row| self.courier.row(row).id());
+        let mut last_id = i64::MIN;
+        for row in &rows {
+            last_id = self.number(row)?;
+        }
         let (behind, rows): (Vec<Row>, Vec<Row>) =
             rows.into_iter().partition(|row| self.is_behind(row));
         // In this order: who finds the table his own after he has asked the clock writes in time,
@@ -173,17 +177,17 @@ impl Loader<'_> {
         let outcomes = self.courier.deliver(&rows, deadline).await?;
         let mut parcel = Parcel {
             delivered: Instant::now(),
-            last_id: last_id.unwrap_or(i64::MIN),
+            last_id,
             rows: count,
             ids: Vec::with_capacity(rows.len()),
             remembered: HashMap::new(),
             parks: Vec::new(),
         };
         for row in &behind {
-            self.note(row, &Outcome::Behind, &mut parcel);
+            self.note(row, &Outcome::Behind, &mut parcel)?;
         }
         for (row, outcome) in rows.iter().zip(&outcomes) {
-            self.note(row, outcome, &mut parcel);
+            self.note(row, outcome, &mut parcel)?;
         }
         parcel.parks.sort_by_key(|park| park.id);
         Ok(parcel)
@@ -194,9 +198,20 @@ impl Loader<'_> {
         !self.held.is_empty() && self.courier.row(row).aggregate_id().is_some_and(has)
     }
 
-    fn note(&mut self, row: &Row, outcome: &Outcome, parcel: &mut Parcel) {
+    /// Without its number a row could be neither marked nor parked: it must not be delivered.
+    fn number(&self, row: &Row) -> Result<i64> {
+        self.courier.row(row).id().ok_or_else(|| {
+            let outbox = &self.courier.terms().outbox;
+            let column = outbox.columns.column("id").unwrap_or("id");
+            Error::definite(format!("table {outbox} has an unpublished row without {column}")).hint(
+                "`walrelay setup` numbers the rows that have none; then start the relay again",
+            )
+        })
+    }
+
+    fn note(&mut self, row: &Row, outcome: &Outcome, parcel: &mut Parcel) -> Result<()> {
+        let id = self.number(row)?;
         let row = self.courier.row(row);
-        let Some(id) = row.id() else { return };
         match outcome {
             Outcome::Delivered => {
                 parcel.ids.push(id);
@@ -217,6 +232,7 @@ impl Loader<'_> {
             Outcome::Unfit(unfit) => parcel.parks.push(Park::unfit(id, unfit)),
             Outcome::Behind => parcel.parks.push(Park::behind(id)),
         }
+        Ok(())
     }
 }
 

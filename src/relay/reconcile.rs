@@ -120,7 +120,8 @@ impl Comparison<'_> {
                 rows += 1;
                 let event_id: Option<&str> = row.get("event_id");
                 if event_id.is_some_and(|id| ids.contains(id.as_bytes())) {
-                    found.push(row.get("id"));
+                    // A row without a number cannot be marked; whoever publishes it says so.
+                    found.extend(row.get::<_, Option<i64>>("id"));
                 }
             }
             let is_last = rows < PAGE_ROWS;
