@@ -10,7 +10,7 @@ SELECT
     b.bound = 'DEFAULT' AS is_default,
     c.relkind = 'r' AS is_plain,
     -- FOR VALUES FROM ('...') TO ('...'); MINVALUE and MAXVALUE stand without quotes.
-    pg_catalog.substring(b.bound, $re$ TO \('?([^']+?)'?\)$$re$) AS upper_bound,
+    nullif(pg_catalog.substring(b.bound, $re$ TO \('?([^']+?)'?\)$$re$), 'MAXVALUE') AS upper_bound,
     pg_catalog.pg_has_role(p.relowner, 'USAGE') AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
         AS is_ours
 FROM pg_catalog.pg_class AS p

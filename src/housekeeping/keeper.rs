@@ -84,7 +84,7 @@ impl Keeper {
             let mut said = LastSaid::default();
             loop {
                 let Err(error) = self.session().await;
-                tell(&error, &mut said);
+                tell(&error, &mut said, "no old row is deleted");
                 tokio::time::sleep(ROUND_MAX).await;
             }
         }))
@@ -98,8 +98,7 @@ impl Keeper {
         let (slots, status) = (self.bound.slots(), Arc::clone(&self.status));
         let mut broom = Broom { client, slots, status };
         let mut samples = Samples::new(self.retention);
-        let mut walks = HashMap::new();
-        let mut has_warned = false;
+        let mut memory = Memory::default();
         loop {
             let (sample, confirmed) = broom.look().await?;
             samples.add(sample, confirmed);
@@ -108,7 +107,7 @@ impl Keeper {
                 let retention = self.retention.as_secs_f64();
                 let ages = Ages { xmin, retention, aged: samples.aged(Instant::now()) };
                 let round = Round { table: &self.table, rules: &rules, ages };
-                round.go(&mut broom, &mut walks, &mut has_warned).await?;
+                round.go(&mut broom, &mut memory).await?;
             }
             broom.status.metrics.retention_rounds.inc();
             tokio::time::sleep((self.retention / 100).clamp(ROUND_MIN, ROUND_MAX)).await;
@@ -158,6 +157,16 @@ pub(super) fn pause(wal_bytes: u64, least: Duration) -> Duration {
     Duration::from_micros(micros).clamp(least, PAUSE_MAX)
 }
 
+/// What one round leaves to the next.
+#[derive(Default)]
+struct Memory {
+    walks: HashMap<String, Walk>,
+    /// That partitions are not dropped was said.
+    has_warned: bool,
+    /// What was said of a partition.
+    troubles: HashMap<String, LastSaid>,
+}
+
 /// One look at the whole outbox.
 struct Round<'a> {
     table: &'a Outbox,
@@ -166,22 +175,38 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    async fn go(
-        &self,
-        broom: &mut Broom,
-        walks: &mut HashMap<String, Walk>,
-        has_warned: &mut bool,
-    ) -> Result<()> {
+    async fn go(&self, broom: &mut Broom, memory: &mut Memory) -> Result<()> {
         let outbox = self.table.quoted();
         let partitions = partition::find(&broom.client, self.table).await?;
-        if partitions.is_empty() || !self.may_drop(&partitions, has_warned) {
-            return self.walk(broom, walks, outbox).await;
+        if partitions.is_empty() || !self.may_drop(&partitions, &mut memory.has_warned) {
+            return self.walk(broom, memory, outbox).await;
         }
-        walks.retain(|name, _| partitions.iter().any(|one| one.quoted() == *name));
+        let is_there = |name: &String| partitions.iter().any(|one| one.quoted() == *name);
+        memory.walks.retain(|name, _| is_there(name));
+        memory.troubles.retain(|name, _| is_there(name));
         for one in &partitions {
-            if one.must_go_by_rows(broom, &outbox, self.rules, &self.ages).await? {
-                self.walk(broom, walks, one.quoted()).await?;
+            match self.tidy(one, broom, memory, &outbox).await {
+                Ok(()) => drop(memory.troubles.remove(&one.quoted())),
+                Err(error) if broom.client.is_closed() => return Err(error),
+                // One that fails must not keep the others.
+                Err(error) => {
+                    let said = memory.troubles.entry(one.quoted()).or_default();
+                    tell(&error, said, "old rows of a partition stay");
+                }
             }
+        }
+        Ok(())
+    }
+
+    async fn tidy(
+        &self,
+        one: &Partition,
+        broom: &mut Broom,
+        memory: &mut Memory,
+        outbox: &str,
+    ) -> Result<()> {
+        if one.must_go_by_rows(broom, outbox, self.rules, &self.ages).await? {
+            self.walk(broom, memory, one.quoted()).await?;
         }
         Ok(())
     }
@@ -198,24 +223,19 @@ impl Round<'_> {
         false
     }
 
-    async fn walk(
-        &self,
-        broom: &mut Broom,
-        walks: &mut HashMap<String, Walk>,
-        table: String,
-    ) -> Result<()> {
+    async fn walk(&self, broom: &mut Broom, memory: &mut Memory, table: String) -> Result<()> {
         let sql = self.rules.sql(super::walk::DELETE, &table);
-        walks.entry(table).or_default().round(broom, &sql, &self.ages, self.table).await
+        memory.walks.entry(table).or_default().round(broom, &sql, &self.ages, self.table).await
     }
 }
 
 /// A failure that repeats is said once.
-fn tell(error: &Error, said: &mut LastSaid) {
+fn tell(error: &Error, said: &mut LastSaid, what: &str) {
     let (text, hint) = (error.to_string(), error.next_step());
     if said.is_news(&text) {
-        tracing::warn!(error = text, hint, retry_in = ?ROUND_MAX, "no old row is deleted");
+        tracing::warn!(error = text, hint, retry_in = ?ROUND_MAX, "{what}");
     } else {
-        tracing::debug!(error = text, "still no old row is deleted");
+        tracing::debug!(error = text, "still: {what}");
     }
 }
 

@@ -110,8 +110,10 @@ impl Partition {
     fn end(&self) -> (bool, i64, String) {
         match &self.upper {
             None => (true, 0, String::new()),
+            // What is no number is not known to be passed: it goes last, and never.
             Some(upper) if self.key == Key::Id => {
-                (false, upper.parse().unwrap_or(0), String::new())
+                let end = upper.parse().ok();
+                (end.is_none(), end.unwrap_or(0), String::new())
             }
             Some(upper) => (false, 0, upper.clone()),
         }

@@ -223,23 +223,30 @@ async fn a_partition_of_old_days_is_dropped_whole_once_nobody_reads_it() {
     relay.drain().await;
 }
 
-#[tokio::test]
-async fn a_partition_of_ids_is_dropped_once_ids_have_long_passed_it() {
+/// Partitions of a hundred ids each, up to `last`, and so many old rows in them.
+async fn partitioned_by_id(last: &str, rows: i32) -> (World, Client) {
+    let last = format!("FOR VALUES FROM (301) TO ({last})");
     let (world, client) = partitioned(
         "id",
         &[
             ("a", "FOR VALUES FROM (1) TO (101)"),
             ("b", "FOR VALUES FROM (101) TO (201)"),
             ("c", "FOR VALUES FROM (201) TO (301)"),
-            ("d", "FOR VALUES FROM (301) TO (1000)"),
+            ("d", &last),
         ],
     )
     .await;
-    let rows = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, created_at,
+    let insert = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, created_at,
             published)
         SELECT 'A', gen_random_uuid(), '{}', now() - interval '1 hour', true
-        FROM generate_series(1, 150)";
-    client.batch_execute(rows).await.unwrap();
+        FROM generate_series(1, $1::int4)";
+    client.execute(insert, &[&rows]).await.unwrap();
+    (world, client)
+}
+
+#[tokio::test]
+async fn a_partition_of_ids_is_dropped_once_ids_have_long_passed_it() {
+    let (world, client) = partitioned_by_id("1000", 150).await;
     let mut relay = start(&world).await;
     wait::until_equal("the tables", "b c d rest".to_owned(), PATIENCE, async || {
         tables(&client).await
@@ -250,5 +257,40 @@ async fn a_partition_of_ids_is_dropped_once_ids_have_long_passed_it() {
     assert_eq!(count(&client, "identity.b").await, 50);
     insert_many(&client, 1, 3).await.unwrap();
     world.until_marked().await;
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_partition_without_an_end_is_the_newest() {
+    let (world, client) = partitioned_by_id("MAXVALUE", 150).await;
+    let mut relay = start(&world).await;
+    wait::until_equal("the tables", "b c d rest".to_owned(), PATIENCE, async || {
+        tables(&client).await
+    })
+    .await;
+    until_looked(&relay).await;
+    assert_eq!(tables(&client).await, "b c d rest");
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_dropped_is_told_and_the_others_go() {
+    let (world, client) = partitioned_by_id("1000", 250).await;
+    let view = "CREATE VIEW identity.seen AS SELECT id FROM identity.a";
+    client.batch_execute(view).await.unwrap();
+    let mut relay = start(&world).await;
+    wait::until_equal("the tables", "a c d rest".to_owned(), PATIENCE, async || {
+        tables(&client).await
+    })
+    .await;
+    until_looked(&relay).await;
+    until_looked(&relay).await;
+    let told = "cannot drop partition identity.a";
+    assert_eq!(relay.output().matches(told).count(), 1, "{}", relay.output());
+    client.batch_execute("DROP VIEW identity.seen").await.unwrap();
+    wait::until_equal("the tables", "c d rest".to_owned(), PATIENCE, async || {
+        tables(&client).await
+    })
+    .await;
     relay.drain().await;
 }
