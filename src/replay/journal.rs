@@ -42,6 +42,8 @@ pub(super) struct Journal {
     done: Position,
     /// Events that were in their streams when this run began.
     before: u64,
+    /// What had turned out to be unfit by then.
+    unfit_before: u64,
     follows: HashMap<String, Position>,
     due: Instant,
 }
@@ -89,6 +91,7 @@ impl Journal {
             name: format!("replay:{identity}:{}", head.run),
             key: key(identity),
             before: head.events,
+            unfit_before: head.unfit,
             replayer,
             head,
             done,
@@ -139,9 +142,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Everything up to `position` is in its stream.
-    pub fn advance(&mut self, position: Position) {
+    /// What cannot become an event, of this run and those before it.
+    pub fn unfit(&self) -> u64 {
+        self.head.unfit
+    }
+
+    /// Everything up to `position` is in its stream, but for so much that this run found unfit.
+    pub fn advance(&mut self, position: Position, unfit: u64) {
         self.done = position;
+        self.head.unfit = self.unfit_before.saturating_add(unfit);
     }
 
     /// Whether it is time to write that down.

@@ -45,7 +45,8 @@ pub struct Outcome {
     pub before: u64,
     /// Where the range begins and ends, as the source says it.
     pub range: (String, String),
-    /// What the source holds; of a real run only what could not become an event.
+    /// What the source holds; of a real run only what could not become an event, that of earlier
+    /// runs of the same order included.
     pub tally: Tally,
     /// Dead letters whose row is gone.
     pub orphans: u64,
@@ -153,7 +154,7 @@ async fn publish(
             limit.spend(load.batch.events());
             feed.during(journal.publish(load)).await??;
         }
-        journal.advance(intake.last());
+        journal.advance(intake.last(), intake.tally.unfit);
         if journal.is_due() || more.is_none() {
             feed.during(journal.keep()).await??;
         }
@@ -163,7 +164,8 @@ async fn publish(
             Some(true) => {}
             Some(false) => {
                 journal.finish().await?;
-                let (tally, orphans) = (intake.tally, feed.orphans());
+                let tally = Tally { unfit: journal.unfit(), ..intake.tally };
+                let orphans = feed.orphans();
                 return Ok(Outcome { events, before, range, tally, orphans });
             }
             None => {

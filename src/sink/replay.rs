@@ -30,9 +30,11 @@ pub struct Head {
     pub events: u64,
     /// When it was begun.
     pub began: String,
+    /// What is before that position and could not become an event.
+    pub unfit: u64,
 }
 
-const HEAD: [&str; 7] = ["state", "run", "from", "until", "done", "events", "began"];
+const HEAD: [&str; 8] = ["state", "run", "from", "until", "done", "events", "began", "unfit"];
 
 /// An entry of a dead letter stream.
 #[derive(Clone, Debug, Default)]
@@ -120,15 +122,18 @@ impl Replayer {
         command.arg(key).arg(&HEAD);
         let read = command.query_async(&mut self.sink.connection()).await;
         let values: [Option<String>; HEAD.len()] = read.map_err(|e| Failure::of(&e))?;
-        let [state, run, from, until, done, events, began] = values.map(Option::unwrap_or_default);
+        let [state, run, from, until, done, events, began, unfit] =
+            values.map(Option::unwrap_or_default);
         let count = |text: String| text.parse().unwrap_or(0);
-        Ok(Head { state, run: count(run), from, until, done, events: count(events), began })
+        let (run, events, unfit) = (count(run), count(events), count(unfit));
+        Ok(Head { state, run, from, until, done, events, began, unfit })
     }
 
     /// Keeps it for so many seconds from now on.
     pub async fn keep_head(&self, key: &str, head: &Head, seconds: u64) -> Result<(), Failure> {
-        let (run, events) = (head.run.to_string(), head.events.to_string());
-        let values = [&head.state, &run, &head.from, &head.until, &head.done, &events, &head.began];
+        let Head { state, from, until, done, began, .. } = head;
+        let [run, events, unfit] = [head.run, head.events, head.unfit].map(|n| n.to_string());
+        let values = [state, &run, from, until, done, &events, began, &unfit];
         let mut pipe = redis::pipe();
         pipe.cmd("HSET").arg(key);
         for (name, value) in HEAD.into_iter().zip(values) {

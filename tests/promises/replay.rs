@@ -337,3 +337,22 @@ async fn a_table_that_nobody_has_analysed_is_read_once() {
     assert_eq!(numbers(&world, "other").await, (1..=ROWS).collect::<Vec<_>>());
     assert!(rows <= 3 * ROWS, "{rows} rows were read: to count {ROWS}, and to replay them");
 }
+
+#[tokio::test]
+async fn what_could_not_become_an_event_is_told_by_the_last_run() {
+    let world = World::new().await;
+    let (settings, client) = (&world.settings, world.postgres.client().await);
+    bookmark(settings, "start").await;
+    // RFC 3339 cannot say it.
+    let never = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, created_at)
+        VALUES ('A', gen_random_uuid(), '{}', 'infinity')";
+    client.batch_execute(never).await.unwrap();
+    insert_many(&client, 1, 1_000).await.unwrap();
+    let line = "--bookmark start --stream rebuild";
+    let mut first = with(settings, &format!("{line} --rate 100/s")).spawn("replay");
+    world.consumer_of("rebuild").until_len(50).await;
+    first.interrupt();
+    assert_eq!(first.exit_code(PATIENCE).await, Some(1));
+    let told = ["replayed 1000 events", "by earlier runs", "1 could not become events"];
+    refused(settings, line, 1, &told).await;
+}
