@@ -10,7 +10,7 @@ use super::intake::{ENTRY_SLACK_BYTES, Intake};
 use super::journal::Journal;
 use super::letters::Letters;
 use super::moment::When;
-use super::order::{Order, Range, Source};
+use super::order::{Filter, Order, Range, Source};
 use super::run::{Feed, Told};
 use super::slots;
 use super::table::{Outbox, Table};
@@ -67,11 +67,12 @@ pub(super) async fn open(
         wire = Some(this.wire().await?);
     }
     let (sink, event_bytes_max) = this.redis().await?;
+    let filter = this.filter().await?;
     let range = this.range(wire.as_ref()).await?;
     if order.is_dry_run {
         let feed = this.feed(wire, sink, (&range, event_bytes_max), Position::START).await?;
         let target = order.target.as_deref();
-        let intake = Intake::counting(settings, &order.filter, target);
+        let intake = Intake::counting(settings, &filter, target);
         return Ok(Opened { feed, intake, range, journal: None });
     }
     let Some(replayer) = sink else { unreachable!("only a dry run does without Redis") };
@@ -94,7 +95,7 @@ pub(super) async fn open(
     let done = journal.done();
     let names = (replayer.sha().to_owned(), journal.name().to_owned());
     let feed = this.feed(wire, Some(replayer), (&range, event_bytes_max), done).await?;
-    let chosen = (&order.filter, order.target.as_deref());
+    let chosen = (&filter, order.target.as_deref());
     let intake = Intake::new(settings, chosen, (&names.0, &names.1), done);
     Ok(Opened { feed, intake, range, journal: Some(journal) })
 }
@@ -122,6 +123,14 @@ impl Opening<'_> {
         let mut replication = self.target.replication(bytes_max).await?;
         let wal_end = replication.identify().await?.wal_end;
         Ok(Wire { replication, standpoint, wal_end, has_messages: facts.has_messages })
+    }
+
+    /// The filter as events are held against it, outside the table as well as in it.
+    async fn filter(&self) -> Result<Filter> {
+        let outbox = &self.settings.outbox_table;
+        let rows = postgres::describe_table(&self.client, outbox).await?;
+        let parts = outbox.parts(&postgres::names_and_types(&rows));
+        Ok(self.order.filter.as_printed(parts.is_uuid("aggregate_id")))
     }
 
     async fn redis(&self) -> Result<(Option<Replayer>, usize)> {

@@ -12,6 +12,7 @@ use super::moment::When;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
+use crate::sink::uuid;
 
 /// Where events are found again.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +75,18 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The same with the aggregate as PostgreSQL prints it: a uuid may be typed in capitals, and is
+    /// never printed so. What is no uuid stays as it is.
+    #[must_use]
+    pub fn as_printed(&self, aggregate_is_uuid: bool) -> Self {
+        let mut printed = self.clone();
+        let lower = self.aggregate.as_ref().map(|typed| typed.to_ascii_lowercase());
+        if aggregate_is_uuid && lower.as_ref().is_some_and(|id| uuid(id.as_bytes()).is_some()) {
+            printed.aggregate = lower;
+        }
+        printed
+    }
+
     /// Whether an event is meant.
     #[must_use]
     pub fn lets(&self, event_type: &[u8], aggregate: &[u8]) -> bool {

@@ -110,10 +110,7 @@ impl Outbox {
             ))
             .hint("name rows with --id or --aggregate, or replay out of the WAL"));
         }
-        let as_printed = |text: &String| {
-            if self.aggregate_is_uuid { text.to_ascii_lowercase() } else { text.clone() }
-        };
-        let aggregate = filter.aggregate.as_ref().map(as_printed);
+        let Filter { types, aggregate } = filter.as_printed(self.aggregate_is_uuid);
         if let Some(text) = &aggregate
             && self.aggregate_is_uuid
             && sink::uuid(text.as_bytes()).is_none()
@@ -121,7 +118,7 @@ impl Outbox {
             return Err(Error::usage(format!("--aggregate {text:?} is no uuid")));
         }
         let (ids, event_ids) = names.unzip();
-        let types = (!filter.types.is_empty()).then(|| filter.types.clone());
+        let types = Some(types).filter(|types| !types.is_empty());
         let until = until.filter(|_| self.has_created_at);
         Ok(Wanted { ids, event_ids, since, until, types, aggregate })
     }

@@ -356,3 +356,31 @@ async fn what_could_not_become_an_event_is_told_by_the_last_run() {
     let told = ["replayed 1000 events", "by earlier runs", "1 could not become events"];
     refused(settings, line, 1, &told).await;
 }
+
+#[tokio::test]
+async fn an_aggregate_is_found_however_its_uuid_is_typed() {
+    const AGGREGATE: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+    let world = World::new().await;
+    let (settings, client) = (&world.settings, world.postgres.client().await);
+    bookmark(settings, "start").await;
+    let rows = format!(
+        "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+         VALUES ('A', '{AGGREGATE}', '{{\"n\": 1}}'), ('A', gen_random_uuid(), '{{\"n\": 2}}')"
+    );
+    client.batch_execute(&rows).await.unwrap();
+    let mut redis = world.redis.connection().await;
+    for (aggregate, n) in [(AGGREGATE, 3), ("11111111-2222-3333-4444-555555555555", 4)] {
+        let mut letter = redis::cmd("XADD");
+        letter.arg(format!("{STREAM}.dlq")).arg("*").arg("original_event_id").arg(n);
+        letter.arg("event_type").arg("A").arg("topic").arg(STREAM).arg("aggregate_id");
+        letter.arg(aggregate).arg("payload").arg(format!("{{\"n\": {n}}}"));
+        letter.arg("created_at").arg("2026-11-21T04:38:15.000001+00:00");
+        letter.query_async::<String>(&mut redis).await.unwrap();
+    }
+    let typed = AGGREGATE.to_uppercase();
+    for (source, wanted) in [("--bookmark start", 1), ("--since 1d", 1), ("--dlq", 3)] {
+        let stream = format!("of{}", source.replace([' ', '-'], "_"));
+        done(settings, &format!("{source} --aggregate {typed} --stream {stream}")).await;
+        assert_eq!(numbers(&world, &stream).await, [wanted], "{source}");
+    }
+}
