@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::board::Board;
+use super::connections::Door;
 use super::page;
 use super::rates;
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ pub async fn serve(address: SocketAddr, board: Arc<Board>, more: Router) -> Resu
         tokio::spawn(rates::watch(Arc::clone(status)));
     }
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(Door::new(listener), router).await {
             tracing::error!(error = %error, "the pages are gone");
         }
     });

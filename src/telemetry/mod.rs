@@ -6,6 +6,7 @@
 
 mod backlog;
 mod board;
+mod connections;
 mod contract;
 mod document;
 mod gauges;

@@ -2,6 +2,8 @@
 //! that meets more streams than it remembers keeps the order of each.
 
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 use crate::harness::ledger::assert_rising_by;
 use crate::harness::proxy::Proxy;
@@ -147,4 +149,34 @@ async fn a_thousand_streams_take_about_the_memory_of_one() {
     let (one, many) = (peak_kb(1, ROWS).await, peak_kb(1_000, ROWS).await);
     // A name, a checkpoint's key and a small buffer for each.
     assert!(many < one * 2, "{many} kB for 1,000 streams, {one} kB for one");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_ended_and_keep_nobody_from_the_pages() {
+    const SILENT: usize = 200;
+    const CONNECTIONS_MAX: usize = 64;
+    let world = World::new().await;
+    let mut relay = world.settings.start_ready().await;
+    let address = relay.url().replace("http://", "").replace('/', "");
+    let folder = format!("/proc/{}/fd", relay.pid());
+    let files = || std::fs::read_dir(&folder).expect("its files").count();
+    let before = files();
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    wait::until("an answer from /livez", PATIENCE, async || {
+        relay.get("/livez").await.filter(|(code, _)| *code == 200)
+    })
+    .await;
+    wait::until("no more files than connections may take", PATIENCE, async || {
+        // The ticks of the relay open some for a moment.
+        (files() <= before + CONNECTIONS_MAX + 4).then_some(())
+    })
+    .await;
+    for stream in &mut silent {
+        let ended = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await;
+        assert!(matches!(ended.expect("an end"), Ok(0) | Err(_)), "nothing is said to silence");
+    }
+    relay.drain().await;
 }
