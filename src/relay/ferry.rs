@@ -112,7 +112,10 @@ async fn read(
     let unpublished = selection.unpublished();
     let condition = match settled {
         // Those without a number come last; deliver() has something to say about them.
-        Some(id) => format!("{unpublished} AND (o.id > {id} OR o.id IS NULL)"),
+        Some(id) => {
+            let behind = reader.outbox().sql(&format!("(o.id > {id} OR o.id IS NULL)"));
+            format!("{unpublished} AND {behind}")
+        }
         None => unpublished.to_owned(),
     };
     reader.rewind(&selection.list(), &condition).await?;

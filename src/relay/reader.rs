@@ -43,6 +43,11 @@ impl Reader {
         Ok(this)
     }
 
+    /// Whose rows they are: a condition is taken as it is, with the names of its columns.
+    pub fn outbox(&self) -> &Outbox {
+        &self.table
+    }
+
     async fn execute(&self, sql: &str) -> Result<()> {
         let done = self.client.batch_execute(sql).await;
         done.map_err(|error| from_sql(&self.doing, error))

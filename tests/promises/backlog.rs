@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 
 use crate::harness::ledger::{Ledger, assert_rising_by};
 use crate::harness::postgres;
+use crate::harness::proxy::Proxy;
 use crate::harness::relay::{Relay, Settings};
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{World, count, insert_many};
@@ -145,6 +146,42 @@ async fn a_redis_that_restarts_in_the_middle_is_waited_for_in_the_same_snapshot(
     world.until_marked().await;
     let begun = relay.output().matches("publishing the unpublished rows").count();
     assert_eq!(begun, 1, "one snapshot serves:\n{}", relay.output());
+    relay.drain().await;
+}
+
+/// Its rows are read on by their number, not by what it calls `id`.
+#[tokio::test]
+async fn a_foreign_table_is_read_on_where_redis_went_away() {
+    const ROWS: i64 = 500;
+    const PUBLISHED: &str = "public.outbox WHERE published";
+    let world = World::bare(&[], &[]).await;
+    let client = world.postgres.client().await;
+    let rows = format!(
+        "CREATE TABLE public.outbox (id uuid NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
+             aggregatetype varchar(255) NOT NULL, aggregateid varchar(255) NOT NULL,
+             type varchar(255) NOT NULL, payload jsonb);
+         INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload)
+         SELECT 'order', 'a', 'Placed', to_jsonb(n) FROM generate_series(1, {ROWS}) AS n"
+    );
+    client.batch_execute(&rows).await.unwrap();
+    let proxy = Proxy::start(world.redis.port());
+    let settings = world.settings.clone().with("outbox_table", "public.outbox");
+    let settings = settings.with("outbox_preset", "debezium").with("durability", "memory");
+    let settings = settings.with("redis_url", &world.redis.url_at(proxy.port()));
+    let settings = settings.with("max_rate", "100");
+    settings.setup().await;
+    let mut relay = settings.start();
+    wait::until("a part of the backlog is settled", PATIENCE, async || {
+        (count(&client, PUBLISHED).await >= 20).then_some(())
+    })
+    .await;
+    proxy.cut();
+    relay.ready().await;
+    let entries = world.consumer_of("outbox.event.order").read(500).await;
+    let told: Vec<&str> = entries.iter().map(|entry| entry.get("payload")).collect();
+    assert_eq!(told, (1..=ROWS).map(|n| n.to_string()).collect::<Vec<_>>(), "each once");
+    wait::until_equal("published rows", ROWS, PATIENCE, async || count(&client, PUBLISHED).await)
+        .await;
     relay.drain().await;
 }
 
