@@ -4,7 +4,7 @@
 //! true that an existing publication is never changed from here: it may serve others; and that a
 //! shard's lets through that shard's rows and no others.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::failure::from_sql;
 use super::quote;
@@ -35,12 +35,7 @@ pub fn check_version(shard: Shard, version: &str, version_num: i32) -> Result<()
 /// so is one that does not filter for its shard. For one line that takes all rows a filter is only
 /// warned of: it may be wanted.
 pub async fn find(client: &Client, name: &str, table: &Outbox, shard: Shard) -> Result<bool> {
-    let doing = format!("cannot read publication {name:?}");
-    let found = client
-        .query_opt(FIND_PUBLICATION, &[&name, &table.schema, &table.name])
-        .await
-        .map_err(|error| from_sql(&doing, error))?;
-    let Some(row) = found else { return Ok(false) };
+    let Some(row) = look_up(client, name, table).await? else { return Ok(false) };
     let (publication, quoted) = (quote::ident(name), table.quoted());
     if !row.get::<_, bool>("publishes_insert") {
         return Err(Error::definite(format!("publication {name:?} does not publish INSERTs"))
@@ -82,6 +77,20 @@ pub async fn find(client: &Client, name: &str, table: &Outbox, shard: Shard) -> 
         );
     }
     Ok(true)
+}
+
+/// Whether the publication exists and lacks the table: whatever is named after it is another's.
+pub async fn is_of_others(client: &Client, name: &str, table: &Outbox) -> Result<bool> {
+    let found = look_up(client, name, table).await?;
+    Ok(found.is_some_and(|row| !row.get::<_, bool>("is_covered")))
+}
+
+async fn look_up(client: &Client, name: &str, table: &Outbox) -> Result<Option<Row>> {
+    let doing = format!("cannot read publication {name:?}");
+    client
+        .query_opt(FIND_PUBLICATION, &[&name, &table.schema, &table.name])
+        .await
+        .map_err(|error| from_sql(&doing, error))
 }
 
 /// Creates the publication for INSERTs on `table`, unless it is there.

@@ -4,7 +4,7 @@
 //! line can write any more, rows that it had published are marked, and its slot is gone. It must
 //! stay true that a slot somebody streams from is waited for, that a slot is dropped last (a crash
 //! before begins this again), and that none is dropped where the table does not tell what it had
-//! still to send.
+//! still to send, nor one that is of a relay for another table.
 
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -126,17 +126,21 @@ fn drops<'a>(slots: impl Iterator<Item = &'a str>) -> String {
 }
 
 impl Context {
-    /// The slots that earlier lines of this relay left, but for those of `of` shards in all.
+    /// The slots that earlier lines of this relay left, but for those of `of` shards in all. A slot
+    /// whose publication is there without the table is of a relay for another table: pollers, who
+    /// make no slot, leave it alone (`of` is 0), and a line refuses to work beside it.
     async fn left_behind(&self, client: &Client, of: u8) -> Result<Vec<Left>> {
         let Settings { slot_base, publication_base, outbox_table: table, .. } = &*self.settings;
         let siblings = self.in_time(postgres::sibling_slots(client, slot_base, of)).await?;
         let mut left = Vec::with_capacity(siblings.len());
         for (name, shard) in siblings {
-            // Else it is the slot of a relay for another table.
             let publication = shard.name(publication_base);
-            let found = postgres::find_publication(client, &publication, table, shard);
             if of != 0 {
+                let found = postgres::find_publication(client, &publication, table, shard);
                 self.in_time(found).await.map_err(|error| not_ours(&name, error))?;
+            } else if self.in_time(postgres::is_of_others(client, &publication, table)).await? {
+                tracing::debug!(slot = name, publication, "of a relay for another table");
+                continue;
             }
             let found = postgres::find_slot(client, &name, self.target.database());
             left.extend(self.in_time(found).await?.map(|slot| Left { name, slot }));

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::harness::relay::Settings;
-use crate::harness::world::{World, count, insert_many};
+use crate::harness::world::{SLOT, World, count, insert_many};
 use crate::lost_slot::unmarked;
 
 /// Of one writer.
@@ -56,6 +56,42 @@ async fn a_line_that_was_frozen_while_pollers_took_over_writes_nothing_any_more(
     world.assert_all_published().await;
     world.until_marked().await;
     frozen.drain().await;
+}
+
+/// Both have the slot_name of the defaults. While one streams the other need not wait, and while it
+/// is away what its slot has still to send is left to it.
+#[tokio::test]
+async fn a_poller_leaves_the_slot_of_a_line_for_another_table_alone() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    client
+        .batch_execute(
+            "CREATE SCHEMA mail; CREATE TABLE mail.events (LIKE identity.outbox INCLUDING ALL)",
+        )
+        .await
+        .unwrap();
+    let mail = Settings::new(&world.postgres.url(), &world.redis.url());
+    let mail = mail.with("mode", "poll").with("outbox_table", "mail.events");
+    let mail = mail.with("poll_interval", "200ms");
+    let mut line = world.settings.start_ready().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.until_marked().await;
+    let mut poller = mail.start_ready().await;
+    poller.until_state("polling").await;
+    poller.drain().await;
+    line.drain().await;
+    insert_many(&client, 11, 20).await.unwrap();
+    let mut poller = mail.start_ready().await;
+    let written = "INSERT INTO mail.events (event_type, aggregate_id, payload, topic)
+        VALUES ('Sent', gen_random_uuid(), '{}', 'mail')";
+    client.batch_execute(written).await.unwrap();
+    world.consumer_of("mail").until_len(1).await;
+    let slots = format!("pg_replication_slots WHERE slot_name = '{SLOT}'");
+    assert_eq!(count(&client, &slots).await, 1, "{}", poller.output());
+    let mut line = world.settings.start_ready().await;
+    world.assert_all_published().await;
+    line.drain().await;
+    poller.drain().await;
 }
 
 /// Rows `from..from + ROWS`, four in a transaction, for as long as that takes.
