@@ -5,6 +5,8 @@
 -- 2, 3 or more times), $2 the most rows. Past five times nothing is begun: that row is refused.
 -- What the slot $3 has not confirmed may be sent again with all that stood before it: it would be
 -- behind this then, so this waits. Where there is no such slot nothing does.
+-- What was parked beyond the end of this WAL came with a copy from another server: no slot here
+-- sends it again, and all that is parked here is younger.
 -- Only rows that {mine} is true of: those that this slot sends. Reads all parked rows, by the index
 -- on next_attempt_at; locks those picked for this statement.
 WITH slot AS MATERIALIZED (
@@ -14,17 +16,24 @@ WITH slot AS MATERIALIZED (
     FROM pg_catalog.pg_replication_slots AS s
     WHERE s.slot_name = $3
 ),
+here AS MATERIALIZED (
+    SELECT pg_catalog.lpad(
+        pg_catalog.to_hex((pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8), 16, '0'
+    ) AS lsn
+),
 parked AS MATERIALIZED (
     SELECT
         o.id AS id,
         {lane} AS lane,
+        coalesce(pg_catalog.left(o.wal_position, 16) COLLATE "C" > here.lsn, false) AS is_foreign,
         CASE
+            WHEN pg_catalog.left(o.wal_position, 16) COLLATE "C" > here.lsn THEN o.next_attempt_at
             WHEN o.wal_position COLLATE "C" >= slot.confirmed THEN 'infinity'
             ELSE o.next_attempt_at
         END AS next_attempt_at,
         o.wal_position AS wal_position,
         least(greatest(o.started_attempts - o.attempts, 0), 3) AS class
-    FROM {table} AS o, slot
+    FROM {table} AS o, slot, here
     WHERE o.next_attempt_at IS NOT NULL AND NOT o.published AND o.dead_lettered_at IS NULL
         AND {mine}
 ),
@@ -41,6 +50,7 @@ ranked AS (
         PARTITION BY lane
         -- Born parked by the application: behind whatever is in the order of commits.
         ORDER BY
+            is_foreign DESC,
             wal_position COLLATE "C" NULLS LAST,
             CASE WHEN wal_position IS NULL THEN next_attempt_at END,
             id

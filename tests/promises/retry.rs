@@ -281,3 +281,25 @@ async fn a_choice_that_takes_longer_than_a_claim_lasts_is_published_all_the_same
     assert_eq!(world.consumer().read(1).await.len(), 1);
     relay.drain().await;
 }
+
+/// From a dump, say, or by logical replication: no slot of this server can send it again, and it is
+/// older than all that was parked here.
+#[tokio::test]
+async fn what_another_server_had_parked_beyond_the_end_of_this_wal_goes_out_first() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    park(&client, (1, 2), 1, STREAM).await;
+    let foreign = "UPDATE identity.outbox SET wal_position = 'ffff000000000000-00000001'
+        WHERE id = 1";
+    client.execute(foreign, &[]).await.unwrap();
+    let mut relay = eager(&world.settings).start_ready().await;
+    // The third comes by the line, and waits behind both.
+    let live = "INSERT INTO identity.outbox (event_type, aggregate_id, payload)
+        SELECT event_type, aggregate_id, '{\"n\": 3}' FROM identity.outbox WHERE id = 1";
+    client.execute(live, &[]).await.unwrap();
+    world.until_marked().await;
+    let entries = world.consumer().read_all().await;
+    let payloads: Vec<&str> = entries.iter().map(|entry| entry.get("payload")).collect();
+    assert_eq!(payloads, [r#"{"n": 1}"#, r#"{"n": 2}"#, r#"{"n": 3}"#]);
+    relay.drain().await;
+}
