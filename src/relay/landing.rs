@@ -4,6 +4,7 @@
 //! or the end of the line. It must stay true that nothing counts as published without an answer
 //! that says so, and that a history that was rewound is said loudly before anything is sent again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -155,7 +156,8 @@ impl Session<'_> {
         (epoch, position): (u64, Option<Position>),
         then: Then,
     ) {
-        let (sink, timeline, claim) = (self.sink.clone(), self.line.timeline(), self.claim.clone());
+        let (sink, timeline, claim) =
+            (self.sink.clone(), self.line.timeline(), Arc::clone(&self.claim));
         self.flights.push(Box::pin(async move {
             if let Err(error) = claim.prove().await {
                 return Landed::Dispossessed(error);

@@ -78,7 +78,7 @@ pub(super) struct Session<'a> {
     pub(super) intake: Intake,
     pub(super) status: Arc<Status>,
     pub(super) memory: &'a mut Memory,
-    pub(super) claim: Claim,
+    pub(super) claim: Arc<Claim>,
     pub(super) feedback_interval: Duration,
     pub(super) probe_key: String,
     pub(super) next_feedback: Instant,

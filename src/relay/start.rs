@@ -6,8 +6,10 @@
 //! again at every start.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
@@ -56,7 +58,7 @@ pub(super) struct Start {
     pub heart: Option<Heart>,
     pub desk: Desk,
     /// That the slot is ours.
-    pub claim: Claim,
+    pub claim: Arc<Claim>,
     /// How often the server is told where we stand.
     pub feedback_interval: Duration,
     /// What holds it to `max_rate`.
@@ -68,20 +70,32 @@ pub(super) struct Start {
 }
 
 /// That the slot is held by our replication connection: to be asked again.
-#[derive(Clone)]
 pub(super) struct Claim {
     target: Target,
     slot: String,
     pid: i32,
     timeout: Duration,
+    /// How often PostgreSQL was asked.
+    asked: AtomicU64,
+    /// The last time that it said yes.
+    proven: Mutex<u64>,
 }
 
 impl Claim {
-    /// Asks PostgreSQL, on a connection of its own.
+    /// Asks PostgreSQL, on a connection of its own, one at a time: after a promotion all streams
+    /// want to know at once. An answer is good for everybody who wanted it before it was asked for.
     pub async fn prove(&self) -> Result<()> {
+        let before = self.asked.load(Ordering::SeqCst);
+        let mut proven = self.proven.lock().await;
+        if *proven > before {
+            return Ok(());
+        }
+        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let client = self.target.sql().await?;
         let asking = postgres::holds_slot(&client, &self.slot, self.pid);
-        in_time(self.timeout, asking).await
+        in_time(self.timeout, asking).await?;
+        *proven = number;
+        Ok(())
     }
 }
 
@@ -159,12 +173,14 @@ impl Context {
                 &redis.version,
                 durable,
             ),
-            claim: Claim {
+            claim: Arc::new(Claim {
                 target: self.target.clone(),
                 slot: settings.slot_name.clone(),
                 pid: replication.pid(),
                 timeout: settings.connect_timeout,
-            },
+                asked: AtomicU64::new(0),
+                proven: Mutex::new(0),
+            }),
             forgetting,
             replication,
             probe_key: checkpoint,

@@ -136,3 +136,32 @@ async fn a_slot_older_than_its_publication_is_told_what_helps() {
     world.consumer().until_len(1).await;
     relay.drain().await;
 }
+
+/// As after a promotion: each stream is to be tied to the new timeline, and before that it is asked
+/// whether the slot is still ours. The server of this test takes 60 connections.
+#[tokio::test]
+async fn a_new_timeline_of_very_many_streams_takes_few_connections() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let write = "INSERT INTO identity.outbox (event_type, aggregate_id, payload, topic)
+        SELECT 'Changed', gen_random_uuid(), '{}', 'stream' || n FROM generate_series(1, 300) AS n";
+    let mut relay = world.settings.start_ready().await;
+    client.execute(write, &[]).await.unwrap();
+    world.until_marked().await;
+    relay.drain().await;
+    let system = world.postgres.text("SELECT system_identifier FROM pg_control_system()").await;
+    let key = |n: i32| format!("walrelay:{{stream{n}}}:{SLOT}@{system}");
+    for n in 1..=300 {
+        world.redis.run(&format!("HSET {} timeline 0", key(n))).await;
+    }
+    client.execute(write, &[]).await.unwrap();
+    let mut relay = world.settings.start_ready().await;
+    world.until_marked().await;
+    let mut asking = redis::cmd("HGET");
+    asking.arg(key(300)).arg("timeline");
+    let timeline = asking.query_async::<String>(&mut world.redis.connection().await).await;
+    assert_eq!(timeline.unwrap(), "1", "tied to the timeline of this server");
+    let lines = relay.status().await["reconnects"]["lines"].take();
+    assert_eq!(lines, 1, "{}", relay.output());
+    relay.drain().await;
+}
