@@ -124,19 +124,25 @@ impl Expected<'_> {
         let (name, table) = (self.name(), &self.settings.outbox_table);
         let subject = on_postgres(format!("publication {name}"));
         let alter = format!("ALTER PUBLICATION {}", name_text(&name));
-        let why = "no event is in what the slot sends; the relay refuses to start";
+        let why = "no event is in what the slot sends, and the relay refuses to start; a new slot \
+                   begins with what the table holds unpublished. Where publication and slot are of \
+                   a relay for another table, choose other names";
+        let mut drop = String::new();
+        if self.has_slot {
+            drop = format!("\n{}", fix::drop_slot(&self.shard.name(&self.settings.slot_base)));
+        }
         if self.table.is_partitioned && !publication.via_root {
             let add = if publication.is_listed {
                 String::new()
             } else {
                 format!("\n{alter} ADD TABLE {};", table_text(table))
             };
-            let fix = format!("{alter} SET (publish_via_partition_root = true);{add}");
+            let fix = format!("{alter} SET (publish_via_partition_root = true);{add}{drop}");
             let found = "publishes the partitions by their own names, not by the table's";
             return subject.failure(found, why, fix);
         }
         let filter = self.filter().map(|filter| format!(" WHERE ({filter})")).unwrap_or_default();
-        let fix = format!("{alter} ADD TABLE {}{filter};", table_text(table));
+        let fix = format!("{alter} ADD TABLE {}{filter};{drop}", table_text(table));
         subject.failure(format!("does not cover {table}"), why, fix)
     }
 

@@ -37,8 +37,8 @@ pub use connect::Target;
 pub use failure::{from_sql, is_lock_conflict, is_undefined_column};
 pub use notify::{install as install_notify, listen, sql as notify_sql};
 pub use publication::{
-    check_version, create as create_publication, create_sql as create_publication_sql,
-    find as find_publication, is_of_others,
+    changed as publication_changed, check_version, create as create_publication,
+    create_sql as create_publication_sql, find as find_publication, is_of_others,
 };
 pub use replication::{Frame, Replication};
 pub use server::{Facts, facts, facts_without_wal, missing_replication_right};

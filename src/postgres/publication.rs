@@ -13,6 +13,7 @@ use crate::config::{Outbox, Shard};
 use crate::error::{Error, Result};
 
 const FIND_PUBLICATION: &str = include_str!("../../sql/queries/find_publication.sql");
+const WATCH_TABLE: &str = include_str!("../../sql/queries/watch_table.sql");
 const CREATE_PUBLICATION: &str = include_str!("../../sql/publication.sql");
 const CREATE_SHARD: &str = include_str!("../../sql/publication_shard.sql");
 
@@ -43,17 +44,19 @@ pub async fn find(client: &Client, name: &str, table: &Outbox, shard: Shard) -> 
     }
     if !row.get::<_, bool>("is_covered") {
         let partitioned: bool = row.get("is_partitioned");
-        let by_root: bool = row.get("via_root");
-        let hint = if partitioned && !by_root {
-            format!(
-                "ALTER PUBLICATION {publication} SET (publish_via_partition_root = true), and \
-                     add the table if it is not in there"
-            )
+        let has_root: bool = row.get("via_root");
+        let alter = if partitioned && !has_root {
+            format!("{}, and add the table if it is not in there", by_root(name))
         } else {
-            format!("ALTER PUBLICATION {publication} ADD TABLE {quoted}")
+            add_table(name, table, shard)
         };
         let what = format!("publication {name:?} does not cover table {table}");
-        return Err(Error::definite(what).hint(hint));
+        return Err(Error::definite(what).hint(format!(
+            "{alter}; and drop its replication slot if there is one (SELECT \
+             pg_drop_replication_slot(...)): the relay makes a new one, and publishes what the \
+             table holds unpublished. Where they are of a relay for another table, choose another \
+             publication_name and slot_name"
+        )));
     }
     let filter: Option<&str> = row.get("row_filter");
     if !shard.is_whole() && !filter.is_some_and(|filter| is_filter(shard, table, filter)) {
@@ -91,6 +94,73 @@ async fn look_up(client: &Client, name: &str, table: &Outbox) -> Result<Option<R
         .query_opt(FIND_PUBLICATION, &[&name, &table.schema, &table.name])
         .await
         .map_err(|error| from_sql(&doing, error))
+}
+
+/// Why a line that streams misses what is written to the table, if it does. `first` is the table's
+/// oid at the start, and is set by the first call. What goes into a table before its publication
+/// covers it is never decoded, however soon it does.
+pub async fn changed(
+    client: &Client,
+    name: &str,
+    (table, shard): (&Outbox, Shard),
+    first: &mut Option<u32>,
+) -> Result<Option<Error>> {
+    let doing = format!("cannot look whether publication {name:?} covers table {table}");
+    let row = client
+        .query_one(WATCH_TABLE, &[&name, &table.schema, &table.name, &first.unwrap_or_default()])
+        .await
+        .map_err(|error| from_sql(&doing, error))?;
+    let is = |column| row.get::<_, bool>(column);
+    let oid: Option<u32> = row.get("table_oid");
+    let is_same = oid == Some(*first.get_or_insert(oid.unwrap_or_default()));
+    // One that covers whatever there is has missed nothing.
+    if is("is_covered") && (is_same || !is("is_listed")) {
+        return Ok(None);
+    }
+    let former: Option<String> = row.get("former_name");
+    let what = match oid {
+        _ if !is("is_there") => format!("publication {name:?} is gone"),
+        None => format!("table {table} is gone"),
+        Some(_) if is("is_covered") => format!("table {table} is another one than at the start"),
+        Some(_) => format!("publication {name:?} does not cover table {table} any more"),
+    };
+    let fate = match &former {
+        _ if is_same => String::new(),
+        Some(former) => format!(": the one at the start was renamed to {former}"),
+        None => ": the one at the start was dropped".to_owned(),
+    };
+    let error = Error::definite(format!("{what}{fate}"));
+    if oid.is_none() && former.is_some() {
+        return Ok(Some(
+            error.hint("set outbox_table to the new name, and its events since then are published"),
+        ));
+    }
+    let mut steps = String::new();
+    if let Some(former) = former.filter(|_| !is_same) {
+        steps = format!("move what {former} holds unpublished into {table}; ");
+    }
+    if is("is_there") && !is("is_covered") {
+        let alter = if is("is_listed") { by_root(name) } else { add_table(name, table, shard) };
+        steps = format!("{steps}{alter}; ");
+    }
+    Ok(Some(error.hint(format!(
+        "what is written there since then is in nothing that the slot sends: {steps}and drop the \
+         slot (SELECT pg_drop_replication_slot(...)): the relay makes a new one, and publishes \
+         what the table holds unpublished"
+    ))))
+}
+
+fn by_root(name: &str) -> String {
+    format!("ALTER PUBLICATION {} SET (publish_via_partition_root = true)", quote::ident(name))
+}
+
+fn add_table(name: &str, table: &Outbox, shard: Shard) -> String {
+    let filter = if shard.is_whole() {
+        String::new()
+    } else {
+        format!(" WHERE ({})", condition(shard, table))
+    };
+    format!("ALTER PUBLICATION {} ADD TABLE {}{filter}", quote::ident(name), table.quoted())
 }
 
 /// Creates the publication for INSERTs on `table`, unless it is there.

@@ -1,13 +1,15 @@
-//! What the leader asks of PostgreSQL beside the line, every few seconds: to write a heartbeat, and
-//! how the slot stands.
+//! What the leader asks of PostgreSQL beside the line, every few seconds: to write a heartbeat, how
+//! the slot stands, and whether it still sends what is written to the table.
 //!
-//! In: the line's SQL session, time. Out: messages in the WAL that the line hears, and the slot's
-//! facts for people. It must stay true that a line is never held up from here, that at most one
-//! statement waits in the session, and that a standby writes nothing: this ends with the line.
+//! In: the line's SQL session, time. Out: messages in the WAL that the line hears, the slot's facts
+//! for people, and the word that ends a line whose table was taken away. It must stay true that a
+//! line is never held up from here, that at most one statement waits in the session, and that a
+//! standby writes nothing: this ends with the line.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
@@ -18,9 +20,10 @@ use super::pulse;
 use super::session::Session;
 use super::settle::Marking;
 use super::start::Context;
+use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::postgres::{Facts, from_sql};
+use crate::postgres::{self, Facts, from_sql};
 use crate::telemetry::{LastSaid, SlotFacts, Status};
 
 const HEARTBEAT: &str = include_str!("../../sql/queries/heartbeat.sql");
@@ -44,6 +47,10 @@ pub(super) struct Heart {
     /// What is to be granted where a heartbeat may not be written.
     function: &'static str,
     status: Arc<Status>,
+    settings: Arc<Settings>,
+    /// The oid of the table at the first look.
+    table: Option<u32>,
+    astray: mpsc::Sender<Error>,
 }
 
 /// A heart at work; dropping it ends that.
@@ -56,8 +63,12 @@ impl Drop for Beating {
 }
 
 impl Heart {
-    /// For the line on this session of that server.
-    pub fn new(context: &Context, client: Arc<Client>, server: &Facts) -> Self {
+    /// For the line on this session of that server; it ends by what comes out of the channel.
+    pub fn new(
+        context: &Context,
+        client: Arc<Client>,
+        server: &Facts,
+    ) -> (Self, mpsc::Receiver<Error>) {
         let (settings, status) = (&context.settings, Arc::clone(&context.status));
         let interval = settings.heartbeat_interval.filter(|_| server.has_messages);
         if let Some(interval) = interval {
@@ -73,7 +84,19 @@ impl Heart {
         } else {
             "pg_logical_emit_message(boolean, text, text, boolean)"
         };
-        Self { client, slot: settings.slot_name.clone(), name, interval, function, status }
+        let (astray, told) = mpsc::channel(1);
+        let heart = Self {
+            client,
+            slot: settings.slot_name.clone(),
+            name,
+            interval,
+            function,
+            status,
+            settings: Arc::clone(settings),
+            table: None,
+            astray,
+        };
+        (heart, told)
     }
 
     /// What the line is to listen for.
@@ -104,8 +127,23 @@ impl Heart {
             }
             if look <= now {
                 look_at_slot(&self.client, &self.slot, &self.status).await;
+                self.look_at_table().await;
                 look = Instant::now() + LOOK_INTERVAL;
             }
+        }
+    }
+
+    /// A table that takes the place of the outbox, or one that is taken out of the publication, is
+    /// in nothing that the slot sends: no error tells, and the slot moves past it.
+    async fn look_at_table(&mut self) {
+        let Settings { publication_name: name, outbox_table: table, shard, .. } = &*self.settings;
+        let looking =
+            postgres::publication_changed(&self.client, name, (table, *shard), &mut self.table);
+        match looking.await {
+            Ok(None) => {}
+            // One that is there already says the same.
+            Ok(Some(error)) => drop(self.astray.try_send(error)),
+            Err(error) => tracing::debug!(error = %error, "cannot look at the table"),
         }
     }
 

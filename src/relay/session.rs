@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::poll;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use super::desk::{Answer, Desk};
@@ -61,6 +62,8 @@ enum Event {
     Answered(Result<Answer>),
     /// The pollers got parked events out.
     Released,
+    /// Nothing that is written to the table comes any more.
+    Astray(Error),
     Time,
     Wire(Result<()>),
 }
@@ -74,6 +77,7 @@ pub(super) struct Session<'a> {
     pub(super) after_publish: AfterPublish,
     pub(super) marking: Option<Marking>,
     pub(super) desk: Desk,
+    astray: mpsc::Receiver<Error>,
     pub(super) flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     pub(super) intake: Intake,
     pub(super) status: Arc<Status>,
@@ -109,6 +113,7 @@ impl<'a> Session<'a> {
             after_publish,
             marking: Some(Marking::Idle(Box::new(start.marker))),
             desk: start.desk,
+            astray: start.astray,
             flights: FuturesUnordered::new(),
             intake: Intake::Open,
             status,
@@ -145,6 +150,7 @@ impl<'a> Session<'a> {
                 Event::Marked(marker, job, marked) => self.marked(marker, job, marked?),
                 Event::Answered(answer) => self.answered(answer?)?,
                 Event::Released => self.desk.hurry(),
+                Event::Astray(error) => self.break_off(error),
                 Event::Time => self.tell_time()?,
                 Event::Wire(result) => result?,
             }
@@ -288,6 +294,7 @@ impl<'a> Session<'a> {
             }
             answer = self.desk.answer(), if is_asking => Event::Answered(answer),
             () = released.notified() => Event::Released,
+            Some(error) = self.astray.recv(), if is_open => Event::Astray(error),
             () = &mut self.timer => Event::Time,
             result = self.replication.pump(may_read) => Event::Wire(result),
         }

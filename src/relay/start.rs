@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
@@ -56,6 +56,8 @@ pub(super) struct Start {
     pub marker: Marker,
     /// To be started with the line.
     pub heart: Option<Heart>,
+    /// Why the line is to end, if the heart finds a reason.
+    pub astray: mpsc::Receiver<Error>,
     pub desk: Desk,
     /// That the slot is ours.
     pub claim: Arc<Claim>,
@@ -160,7 +162,7 @@ impl Context {
         let gate = self.connect_gate(durable, &checkpoint).await?;
         let mut limits = limits(settings, &sink, redis.bulk_bytes_max, source);
         (limits.parks, limits.traces) = (parks, self.status.spans.is_on());
-        let heart = Heart::new(self, marker.shared(), &facts);
+        let (heart, astray) = Heart::new(self, marker.shared(), &facts);
         limits.heartbeat = heart.name();
         let longest = facts.wal_sender_timeout.map(|timeout| timeout / FEEDBACK_PER_TIMEOUT);
         let feedback_interval =
@@ -189,6 +191,7 @@ impl Context {
             settler: Settler::new(durable, settings.after_publish, Instant::now()),
             marker,
             heart: Some(heart),
+            astray,
             feedback_interval,
             valve: Valve::new(settings.max_rate.clone()),
         })

@@ -23,6 +23,9 @@ async fn a_publication_that_would_hide_events_is_told_and_mended_by_what_is_prin
         let condition = format!("ALTER PUBLICATION walrelay {condition}");
         world.mend_by_sql(&condition, publication, level).await;
     }
+    // What was written while the table was not in there is in nothing that its slot sends.
+    assert_eq!(world.postgres.text("SELECT count(*) FROM pg_replication_slots").await, "0");
+    world.settings.setup().await;
     // A slot cannot read from before its publication.
     world.mend_by_sql("DROP PUBLICATION walrelay", publication, "FAILURE").await;
     let by_hand = world.settings.clone().with("auto_create", "false");

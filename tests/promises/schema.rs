@@ -215,3 +215,84 @@ async fn an_outbox_that_is_renamed_stops_the_relay_and_loses_nothing() {
     world.consumer().until_len(11).await;
     relay.drain().await;
 }
+
+/// The usual way to partition one. What goes into the new table is in no WAL that the slot sends.
+#[tokio::test]
+async fn an_outbox_that_another_table_takes_the_place_of_stops_the_relay_and_loses_nothing() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let mut relay = world.settings.start_ready().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.until_marked().await;
+    run(
+        &client,
+        "ALTER TABLE identity.outbox RENAME TO outbox_old;
+         CREATE TABLE identity.outbox (LIKE identity.outbox_old INCLUDING ALL)",
+    )
+    .await;
+    insert(&client, 11).await.unwrap();
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(1), "{}", relay.output());
+    for words in ["\"walrelay\\\" does not cover table identity.outbox", "identity.outbox_old"] {
+        assert!(relay.output().contains(words), "{words}: {}", relay.output());
+    }
+    let done = world.settings.finish("run").await;
+    assert_eq!(done.code, Some(1), "{}", done.output);
+    // As both say.
+    for hint in [relay.output(), done.output] {
+        assert!(hint.contains("ADD TABLE") && hint.contains("pg_drop_replication_slot"), "{hint}");
+    }
+    run(&client, "ALTER PUBLICATION walrelay ADD TABLE identity.outbox").await;
+    run(&client, "SELECT pg_drop_replication_slot('walrelay')").await;
+    let mut relay = world.settings.start_ready().await;
+    insert(&client, 12).await.unwrap();
+    world.until_marked().await;
+    let entries = world.consumer().read_all().await;
+    let last: Vec<&str> = entries.iter().skip(10).map(|entry| entry.get("payload")).collect();
+    assert_eq!(last, [r#"{"n": 11}"#, r#"{"n": 12}"#]);
+    relay.drain().await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_taken_out_of_the_publication_stops_the_relay() {
+    let world = World::new().await;
+    let client = world.postgres.client().await;
+    let mut relay = world.settings.start_ready().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.until_marked().await;
+    run(&client, "CREATE TABLE other (id int); ALTER PUBLICATION walrelay SET TABLE other").await;
+    insert(&client, 11).await.unwrap();
+    assert_eq!(relay.exit_code(PATIENCE).await, Some(1), "{}", relay.output());
+    assert!(relay.output().contains("does not cover table identity.outbox any more"));
+    run(&client, "ALTER PUBLICATION walrelay ADD TABLE identity.outbox").await;
+    run(&client, "SELECT pg_drop_replication_slot('walrelay')").await;
+    let mut relay = world.settings.start_ready().await;
+    world.assert_all_published().await;
+    world.until_marked().await;
+    relay.drain().await;
+}
+
+/// A publication of all tables misses nothing.
+#[tokio::test]
+async fn a_table_that_takes_the_place_of_another_one_under_a_wide_publication_is_followed() {
+    let world = World::bare(&[], &[]).await;
+    let client = world.postgres.client().await;
+    run(&client, "CREATE PUBLICATION walrelay FOR ALL TABLES WITH (publish = 'insert')").await;
+    world.settings.setup().await;
+    let mut relay = world.settings.start_ready().await;
+    insert_many(&client, 1, 10).await.unwrap();
+    world.until_marked().await;
+    run(
+        &client,
+        "BEGIN; ALTER TABLE identity.outbox RENAME TO outbox_old;
+         CREATE TABLE identity.outbox (LIKE identity.outbox_old INCLUDING ALL); COMMIT",
+    )
+    .await;
+    insert(&client, 11).await.unwrap();
+    world.consumer().until_len(11).await;
+    let look = async || relay.status().await["slot"]["retained_bytes"].take();
+    let before = look().await;
+    wait::until("another look", PATIENCE, async || (look().await != before).then_some(())).await;
+    insert(&client, 12).await.unwrap();
+    world.consumer().until_len(12).await;
+    relay.drain().await;
+}
