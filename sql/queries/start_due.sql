@@ -71,7 +71,9 @@ picked AS MATERIALIZED (
         AND o.dead_lettered_at IS NULL
     ORDER BY due.place, o.id
     LIMIT (
-        SELECT CASE pg_catalog.min(class) WHEN 0 THEN $2 WHEN 1 THEN 100 WHEN 2 THEN 10 ELSE 1 END
+        SELECT CASE pg_catalog.min(class)
+            WHEN 0 THEN $2 WHEN 1 THEN greatest($2 / 20, 1) WHEN 2 THEN 10 ELSE 1
+        END
         FROM due
     )
     FOR UPDATE OF o SKIP LOCKED
@@ -85,5 +87,7 @@ RETURNING
     picked.lane::text AS lane,
     picked.place::int8 AS place,
     picked.deaths::int8 AS deaths,
+    -- Whether there are rows for another turn, of a higher class.
+    (SELECT pg_catalog.max(due.class) <> pg_catalog.min(due.class) FROM due) AS has_higher,
     -- As it is stored: enough to see which rows are the large ones.
     pg_catalog.pg_column_size(o.payload)::int8 AS bytes

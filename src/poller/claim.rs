@@ -27,11 +27,6 @@ const READ_CLAIMED: &str = include_str!("../../sql/queries/read_claimed.sql");
 const UNDO_START: &str = include_str!("../../sql/queries/undo_start.sql");
 const FIND_UNSETTLED: &str = include_str!("../../sql/queries/find_unsettled.sql");
 
-/// Rows of one claim: one wait for Redis's disk serves them all, and their payloads are never in
-/// memory together.
-const CLAIM_ROWS: usize = 2_000;
-/// With `max_rate` as many as go in this time: a round is delivered without a pause.
-const CLAIM_TIME: Duration = Duration::from_secs(1);
 /// How the length of a UUID's text is known.
 const UUID_CHARS: usize = 36;
 
@@ -73,7 +68,6 @@ pub struct Desk {
     pub system_id: String,
     table: String,
     slot_name: String,
-    claim_rows: i64,
     event_id_is_uuid: bool,
     look: Statement,
     dead: Statement,
@@ -119,12 +113,10 @@ impl Desk {
         let ids = [Type::INT8_ARRAY];
         let failed = |error| from_sql("cannot read the system identifier", error);
         let system_id = client.query_one(SYSTEM_IDENTIFIER, &[]).await.map_err(failed)?.get(0);
-        let claim_rows = settings.max_rate.within(CLAIM_TIME, CLAIM_ROWS);
         Ok(Self {
             settler: Settler::prepare(&client, table, settings.after_publish, slot).await?,
             system_id,
             slot_name: settings.slot_name.clone(),
-            claim_rows: i64::try_from(claim_rows).unwrap_or(i64::MAX),
             event_id_is_uuid: selection.parts().is_uuid("event_id"),
             look: prepare(LOOK_FOR_DUE, "", &[]).await?,
             dead: prepare(COUNT_DEAD, "", &[]).await?,
@@ -169,11 +161,13 @@ impl Desk {
         Ok(row.get::<_, Option<i64>>(0).and_then(|count| u64::try_from(count).ok()))
     }
 
-    /// Picks rows that are due, of the lowest class above `above`, and begins their attempts.
-    pub async fn start(&self, above: i32) -> Result<Vec<Picked>> {
-        let rows =
-            self.client.query(&self.start, &[&above, &self.claim_rows, &self.slot_name]).await;
+    /// Picks rows that are due, so many at most, of the lowest class above `above`, and begins
+    /// their attempts; and whether there are others of a higher class.
+    pub async fn start(&self, above: i32, most: usize) -> Result<(Vec<Picked>, bool)> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.client.query(&self.start, &[&above, &most, &self.slot_name]).await;
         let rows = rows.map_err(self.failed("pick"))?;
+        let has_higher = rows.first().is_some_and(|row| row.get("has_higher"));
         let count = |row: &SqlRow, column: &str| row.get::<_, i64>(column);
         let mut picked: Vec<Picked> = rows
             .iter()
@@ -189,7 +183,7 @@ impl Desk {
             })
             .collect();
         picked.sort_unstable_by_key(|row| (row.place, row.id));
-        Ok(picked)
+        Ok((picked, has_higher))
     }
 
     /// Begins a transaction and claims in it what can be had of `picked`, in order.

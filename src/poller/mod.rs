@@ -9,6 +9,7 @@
 mod assurance;
 mod bulk;
 mod claim;
+mod claim_rows;
 mod claimer;
 mod courier;
 mod floor;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::claim::Desk;
+use super::claim_rows::ClaimRows;
 use super::judge::Judge;
 use super::kept::Kept;
 use super::outlet::Outlet;
@@ -57,7 +58,9 @@ pub struct Workplace {
 pub async fn run(place: Workplace) -> Infallible {
     let judge = Judge::new(&place.settings);
     let backoff = Backoff::new(place.settings.reconnect_delay_max);
-    let mut poller = Poller { place, judge, backoff, said: LastSaid::default(), next_count: None };
+    let rows = ClaimRows::new(&place.settings.max_rate);
+    let said = LastSaid::default();
+    let mut poller = Poller { place, judge, rows, backoff, said, next_count: None };
     loop {
         let Err(trouble) = poller.work().await;
         poller.tell(&trouble);
@@ -68,6 +71,7 @@ pub async fn run(place: Workplace) -> Infallible {
 struct Poller {
     place: Workplace,
     judge: Judge,
+    rows: ClaimRows,
     backoff: Backoff,
     /// The trouble that was told last.
     said: LastSaid,
@@ -148,13 +152,14 @@ impl Poller {
         loop {
             let Workplace { settings, kept, .. } = &self.place;
             outlet.courier.terms().rate.pass().await;
-            let round = Round { desk, outlet, kept, judge: &self.judge, settings };
+            let (judge, rows) = (&self.judge, &mut self.rows);
+            let round = Round { desk, outlet, kept, judge, settings, rows };
             let done = round.run(above).await?;
             settled += done.settled();
             match done.class {
-                Some(class) => above = class,
-                None if settled == settled_before => return Ok(settled > 0),
-                None => (above, settled_before) = (FROM_THE_FIRST, settled),
+                Some(class) if done.has_higher => above = class,
+                _ if settled == settled_before => return Ok(settled > 0),
+                _ => (above, settled_before) = (FROM_THE_FIRST, settled),
             }
             self.report(done);
             outlet.forget(&self.place.kept).await?;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::Row as SqlRow;
 
 use super::claim::{Desk, Payloads, Picked};
+use super::claim_rows::ClaimRows;
 use super::courier::Outcome;
 use super::judge::{Claimed, Judge, Judgement, outcome_of_deaths};
 use super::kept::Kept;
@@ -31,6 +32,8 @@ const PUBLISHING_MAX: Duration = Duration::from_secs(LEASE.as_secs() / 2);
 pub struct Done {
     /// The class of the rows that were picked; none when there were none.
     pub class: Option<i32>,
+    /// Whether there are due rows of a higher class.
+    pub has_higher: bool,
     /// Rows that are in their streams.
     pub delivered: usize,
     /// Rows that are dead.
@@ -61,12 +64,15 @@ pub struct Round<'a> {
     pub judge: &'a Judge,
     /// Bounds of what is in memory at once.
     pub settings: &'a Settings,
+    /// How many rows are claimed.
+    pub rows: &'a mut ClaimRows,
 }
 
 impl Round<'_> {
     /// One round with rows of the lowest class above `above`.
     pub async fn run(mut self, above: i32) -> Result<Done, Trouble> {
-        let picked = self.desk.start(above).await?;
+        let began = Instant::now();
+        let (picked, has_higher) = self.desk.start(above, self.rows.now()).await?;
         let Some(deaths) = picked.iter().map(|row| row.deaths).max() else {
             return Ok(Done::default());
         };
@@ -76,7 +82,10 @@ impl Round<'_> {
         let deadline = self.outlet.courier.delivery().deadline().await?;
         let until = Instant::now() + PUBLISHING_MAX;
         let claimed = self.desk.claim(picked).await?;
-        let done = match self.publish(&claimed, until, deadline).await {
+        let claimed_at = Instant::now();
+        let published = self.publish(&claimed, until, deadline).await;
+        let publishing = claimed_at.elapsed();
+        let done = match published {
             Ok(judgement) => self.settle(judgement, &claimed).await,
             Err(trouble) => Err(trouble),
         };
@@ -89,7 +98,10 @@ impl Round<'_> {
             self.desk.undo_start(&begun).await?;
             self.kept.end(begun.into_iter());
         }
-        done.map(|done| Done { class: Some(class), ..done })
+        if let Ok(done) = &done {
+            self.rows.fit(done.settled(), publishing, began.elapsed().saturating_sub(publishing));
+        }
+        done.map(|done| Done { class: Some(class), has_higher, ..done })
     }
 
     /// Brings what is claimed to Redis, a piece at a time.
@@ -165,6 +177,7 @@ impl Round<'_> {
         );
         Ok(Done {
             class: None,
+            has_higher: false,
             delivered: settlement.delivered(),
             dead: settlement.dead(),
             parked: settlement.parked(),
