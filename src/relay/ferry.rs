@@ -167,10 +167,8 @@ impl Loader<'_> {
 
     async fn deliver(&mut self, rows: Vec<Row>) -> Outcomes<Parcel> {
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-        let mut last_id = i64::MIN;
-        for row in &rows {
-            last_id = self.number(row)?;
-        }
+        // Where any row has no number the last one has none.
+        let last_id = rows.last().map_or(Ok(i64::MIN), |row| self.number(row))?;
         let (behind, rows): (Vec<Row>, Vec<Row>) =
             rows.into_iter().partition(|row| self.is_behind(row));
         // In this order: who finds the table his own after he has asked the clock writes in time,

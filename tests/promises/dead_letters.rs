@@ -7,10 +7,11 @@ use crate::harness::relay::Settings;
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{STREAM, World, count};
 
-const DLQ: &str = "identity.user.v1.dlq";
+pub const DLQ: &str = "identity.user.v1.dlq";
 const DEAD: &str = "identity.outbox WHERE dead_lettered_at IS NOT NULL";
 
-fn eager(settings: &Settings) -> Settings {
+/// Settings that wait for no disk and hardly for anything else.
+pub fn eager(settings: &Settings) -> Settings {
     settings
         .clone()
         .with("durability", "memory")

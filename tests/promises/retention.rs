@@ -183,6 +183,11 @@ async fn tables(client: &Client) -> String {
     client.query_one(query, &[]).await.unwrap().get(0)
 }
 
+async fn until_tables(client: &Client, wanted: &str) {
+    let seen = async || tables(client).await;
+    wait::until_equal("the tables", wanted.to_owned(), PATIENCE, seen).await;
+}
+
 #[tokio::test]
 async fn a_partition_of_old_days_is_dropped_whole_once_nobody_reads_it() {
     let (world, client) = partitioned(
@@ -212,10 +217,7 @@ async fn a_partition_of_old_days_is_dropped_whole_once_nobody_reads_it() {
     insert_many(&client, 1, 3).await.unwrap();
     until_none(&client, "identity.c WHERE NOT published").await;
     reader.batch_execute("COMMIT").await.unwrap();
-    wait::until_equal("the tables", "b c d rest".to_owned(), PATIENCE, async || {
-        tables(&client).await
-    })
-    .await;
+    until_tables(&client, "b c d rest").await;
     until_none(&client, "identity.rest").await;
     assert_eq!(count(&client, "identity.b").await, 10, "the dead stay");
     assert_eq!(count(&client, "identity.c WHERE created_at < '2003-01-01'").await, 10);
@@ -248,10 +250,7 @@ async fn partitioned_by_id(last: &str, rows: i32) -> (World, Client) {
 async fn a_partition_of_ids_is_dropped_once_ids_have_long_passed_it() {
     let (world, client) = partitioned_by_id("1000", 150).await;
     let mut relay = start(&world).await;
-    wait::until_equal("the tables", "b c d rest".to_owned(), PATIENCE, async || {
-        tables(&client).await
-    })
-    .await;
+    until_tables(&client, "b c d rest").await;
     until_looked(&relay).await;
     assert_eq!(tables(&client).await, "b c d rest", "ids have not passed b, nor reached c and d");
     assert_eq!(count(&client, "identity.b").await, 50);
@@ -264,10 +263,7 @@ async fn a_partition_of_ids_is_dropped_once_ids_have_long_passed_it() {
 async fn a_partition_without_an_end_is_the_newest() {
     let (world, client) = partitioned_by_id("MAXVALUE", 150).await;
     let mut relay = start(&world).await;
-    wait::until_equal("the tables", "b c d rest".to_owned(), PATIENCE, async || {
-        tables(&client).await
-    })
-    .await;
+    until_tables(&client, "b c d rest").await;
     until_looked(&relay).await;
     assert_eq!(tables(&client).await, "b c d rest");
     relay.drain().await;
@@ -279,18 +275,12 @@ async fn a_partition_that_cannot_be_dropped_is_told_and_the_others_go() {
     let view = "CREATE VIEW identity.seen AS SELECT id FROM identity.a";
     client.batch_execute(view).await.unwrap();
     let mut relay = start(&world).await;
-    wait::until_equal("the tables", "a c d rest".to_owned(), PATIENCE, async || {
-        tables(&client).await
-    })
-    .await;
+    until_tables(&client, "a c d rest").await;
     until_looked(&relay).await;
     until_looked(&relay).await;
     let told = "cannot drop partition identity.a";
     assert_eq!(relay.output().matches(told).count(), 1, "{}", relay.output());
     client.batch_execute("DROP VIEW identity.seen").await.unwrap();
-    wait::until_equal("the tables", "c d rest".to_owned(), PATIENCE, async || {
-        tables(&client).await
-    })
-    .await;
+    until_tables(&client, "c d rest").await;
     relay.drain().await;
 }

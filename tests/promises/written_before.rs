@@ -3,13 +3,13 @@
 
 use tokio_postgres::Client;
 
+use crate::dead_letters::{self, DLQ};
 use crate::harness::parked::{column, park};
 use crate::harness::relay::Settings;
 use crate::harness::wait::{self, PATIENCE};
 use crate::harness::world::{STREAM, World, count};
 use crate::poll::polled;
 
-const DLQ: &str = "identity.user.v1.dlq";
 /// No stream has such a name: such a row is dead at once.
 const UNFIT: &str = "no\nname";
 /// Ends after which a parked row is not tried again without a look for the reason.
@@ -53,12 +53,7 @@ impl Gate {
 }
 
 fn eager(settings: &Settings) -> Settings {
-    settings
-        .clone()
-        .with("durability", "memory")
-        .with("poll_interval", "100ms")
-        .with("retry_base_delay", "50ms")
-        .with("max_retry_attempts", "1")
+    dead_letters::eager(settings).with("max_retry_attempts", "1")
 }
 
 /// What is due is written and cannot be settled, so many times.
